@@ -1,0 +1,154 @@
+# Answers the queries in the positional parameters. Each is one letter
+# (s stat, c content, k key, d dir, u unit, f settings to follow) and a subject.
+# Output is framed: a line "NONCE KIND LENGTH [ARGUMENT]", LENGTH bytes, a newline.
+LC_ALL=C; PATH=/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH
+umask 077
+set -f
+nl='
+'
+say() { printf '%s %s %d %s\n%s\n' "$N" "$1" "${#3}" "$2" "$3"; }
+line() { x=; { IFS= read -r x <"$2"; } 2>/dev/null; say "$1" '' "$x"; }
+
+say version '' "$V"
+say uid '' "$(id -u)"
+say clock '' "$(date +%s)"
+line uptime /proc/uptime
+line boot /proc/sys/kernel/random/boot_id
+line machine /etc/machine-id
+line hostname /proc/sys/kernel/hostname
+line init /proc/1/comm
+line selinux /sys/fs/selinux/enforce
+line apparmor /sys/module/apparmor/parameters/enabled
+
+tools=
+for t in flock openssl certtool virt-admin virsh libvirtd virtqemud systemctl systemd-run sync stat sha256sum restorecon matchpathcon lsattr ip; do
+	command -v "$t" >/dev/null 2>&1 && tools="$tools $t"
+done
+say tools '' "$tools"
+
+if command -v dpkg-query >/dev/null 2>&1; then
+	say packages dpkg "$(dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' libvirt-daemon libvirt-daemon-system libvirt-clients qemu-system-x86 openssl gnutls-bin openssh-server 2>/dev/null)"
+elif command -v rpm >/dev/null 2>&1; then
+	say packages rpm "$(rpm -q --qf 'installed %{NAME} %{VERSION}-%{RELEASE}\n' libvirt-daemon libvirt-client qemu-kvm-core qemu-system-x86-core openssl gnutls-utils openssh-server 2>/dev/null)"
+fi
+
+say sockets '' "$(grep -h ' 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null | head -n 2000)"
+command -v ip >/dev/null 2>&1 && say addresses '' "$(ip -o addr show 2>/dev/null | head -n 2000)"
+say space '' "$(stat -f -c '%a %S %c %d %n' / /etc /var/lib /run 2>/dev/null)"
+ro=
+for d in /etc /var/lib /run; do [ -w "$d" ] || ro="$ro $d"; done
+say readonly '' "$ro"
+
+set +f
+jobs=
+for g in /run/libvirt/qemu/*.xml; do
+	[ -f "$g" ] && jobs=yes && break
+done
+[ -n "$jobs" ] && say guests '' "$(grep -H -o -E "<domstatus state='[a-z]*'|async='[^']*'" /run/libvirt/qemu/*.xml 2>/dev/null | head -n 20000)"
+set -f
+
+paths= deep= units= keys= dirs= wanted=' '
+add() { # letter, path, depth
+	case $wanted in *" $1$2$nl"*) return ;; esac
+	wanted="$wanted $1$2$nl"
+	paths="$paths$2$nl"
+	[ "$1" = c ] && deep="$deep$2$nl"
+	[ "$1" = k ] && keys="$keys$2$nl"
+	[ -L "$2" ] || return 0
+	t=$(readlink -- "$2") || return 0
+	say link "$2" "$t"
+	case $t in
+	*"$nl"*) return 0 ;;
+	/*) ;;
+	*) t=${2%/*}/$t ;;
+	esac
+	case $t in /etc/* | /var/lib/virtrust/*) ;; *) return 0 ;; esac
+	[ "$3" -lt "$D" ] || return 0
+	count=$((count + 1))
+	[ "$count" -le "$M" ] || return 0
+	add "$1" "$t" $(($3 + 1))
+}
+count=0 follow=
+for a in "$@"; do
+	p=${a#?}
+	case $a in
+	s*) add s "$p" 0 ;;
+	c*) add c "$p" 0 ;;
+	k*) add k "$p" 0 ;;
+	d*) add s "$p" 0; dirs="$dirs$p$nl" ;;
+	u*) units="$units$p$nl" ;;
+	f*) follow="$follow$p$nl" ;;
+	esac
+done
+
+if [ -n "$units" ] && command -v systemctl >/dev/null 2>&1; then
+	IFS=$nl
+	show=$(systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,InvocationID,ExecMainStartTimestampMonotonic,Listen,EnvironmentFiles,NeedDaemonReload -- $units 2>/dev/null)
+	say units '' "$show"
+	for l in $show; do
+		case $l in
+		EnvironmentFiles=/etc/*) e=${l#*=}; add c "${e%% (*}" 0 ;;
+		MainPID=0 | MainPID=) ;;
+		MainPID=*) say process "${l#*=}" "$(tr '\0' '\n' <"/proc/${l#*=}/cmdline" 2>/dev/null)" ;;
+		esac
+	done
+	unset IFS
+fi
+
+# A setting's value is followed only where it is an absolute path below /etc.
+IFS=$nl
+for f in $follow; do
+	k=${f%% *} p=${f#* }
+	for t in $(sed -n "s/^[[:space:]]*$k[[:space:]]*=[[:space:]]*[\"']\\(\\/etc\\/[^\"']*\\)[\"'].*/\\1/p" "$p" 2>/dev/null | head -n 4); do
+		count=$((count + 1))
+		case $k in key_file) w=k ;; *) w=c ;; esac
+		[ "$count" -le "$M" ] && add "$w" "$t" 1
+	done
+done
+
+st=$(stat -c '%f %u %g %s %Y %Z %i %h %d %U %G %n' -- $paths 2>/dev/null)
+say stat '' "$st"
+
+list= total=0
+for l in $st; do
+	case $l in 8*) ;; *) continue ;; esac
+	unset IFS
+	p=${l#* * * * * * * * * * * }
+	set -- $l
+	IFS=$nl
+	case "$nl$deep" in *"$nl$p$nl"*) ;; *) continue ;; esac
+	[ "$4" -gt 0 ] && [ "$4" -le "$C" ] || continue
+	list="$list$p$nl"
+	total=$((total + $4))
+done
+say order '' "$list"
+if [ -n "$list" ]; then
+	printf '%s content %d \n' "$N" "$total"
+	cat -- $list 2>/dev/null
+	printf '\n'
+fi
+
+for k in $keys; do
+	[ -f "$k" ] || continue
+	if command -v openssl >/dev/null 2>&1; then
+		o=$(openssl pkey -in "$k" -passin pass: -pubout </dev/null 2>/dev/null)
+	else
+		o=$(certtool --load-privkey "$k" --pubkey-info </dev/null 2>/dev/null)
+	fi
+	say key "$k" "$o"
+done
+
+set +f
+for d in $dirs; do
+	[ -d "$d" ] || continue
+	n=0
+	for e in "$d"/* "$d"/.[!.]*; do
+		[ -e "$e" ] || [ -L "$e" ] || continue
+		n=$((n + 1))
+		[ "$n" -le "$E" ] || break
+		say entry "$d" "${e##*/}"
+	done
+done
+set -f
+unset IFS
+say end '' ''

@@ -1,0 +1,253 @@
+package inventory
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/virtrust/virtrust/internal/conffile"
+)
+
+// Fleet is everything the user wrote, resolved: no references, no
+// expressions, no defaults left to fill in. It holds no secret.
+type Fleet struct {
+	// Dir is the absolute directory of the configuration.
+	Dir string `json:"dir"`
+	// Digest identifies the configuration: sha256 over the files, the
+	// files they read, and the values of variables, in a fixed order.
+	Digest string `json:"digest"`
+	// Hosts in the order of the configuration; instances of one for_each
+	// block in the order of their keys.
+	Hosts       []Host      `json:"hosts"`
+	Clusters    []Cluster   `json:"clusters"`
+	Networks    []Network   `json:"networks"`
+	Authorities []Authority `json:"authorities"`
+	// LedgerPath is the absolute path of the ledger's database.
+	LedgerPath string `json:"ledger_path"`
+}
+
+// Range is where a value was written: a file relative to the
+// configuration's directory and a line counted from 1. Values that come
+// from a shipped template carry a file named "template:NAME".
+type Range struct {
+	File string `json:"file"`
+	Line int    `json:"line"`
+}
+
+// String renders the range as file:line.
+func (r Range) String() string { return fmt.Sprintf("%s:%d", r.File, r.Line) }
+
+// Migration is a cluster's or host's stance on encrypted live migration.
+type Migration string
+
+// The stances, from language.md "Effective values".
+const (
+	MigrationOff       Migration = "off"
+	MigrationAvailable Migration = "available"
+	MigrationRequired  Migration = "required"
+)
+
+// Host is one machine with its effective policy.
+type Host struct {
+	Name    string            `json:"name"`    // unique in the fleet, [a-z0-9-]
+	Address string            `json:"address"` // what SSH dials: a name or an IP
+	Cluster string            `json:"cluster"` // "" when the host is in none
+	Labels  map[string]string `json:"labels,omitempty"`
+	Nics    []Nic             `json:"nics,omitempty"`
+	Names   []string          `json:"names,omitempty"` // further names of the host's certificates
+	SSH     SSH               `json:"ssh"`
+	// HostKeys pins the host's SSH keys as SHA256:… fingerprints; empty
+	// means known_hosts decides.
+	HostKeys  []string  `json:"host_keys,omitempty"`
+	Away      *Away     `json:"away,omitempty"`
+	Managed   bool      `json:"managed"` // false: read and reported, never changed
+	Migration Migration `json:"migration"`
+	Policy    Policy    `json:"policy"`
+	Source    Range     `json:"source"`
+}
+
+// Away takes a host out of every condition until a date.
+type Away struct {
+	Until  time.Time `json:"until"` // the end of that day, UTC
+	Reason string    `json:"reason"`
+}
+
+// Nic is a host's presence on one network.
+type Nic struct {
+	Network   string       `json:"network"`
+	FQDN      string       `json:"fqdn,omitempty"`
+	Addresses []netip.Addr `json:"addresses,omitempty"`
+	Source    Range        `json:"source"`
+}
+
+// SSH is how a host is reached, after fleet, cluster and host are merged.
+type SSH struct {
+	User       string   `json:"user"`   // default root
+	Become     string   `json:"become"` // none | sudo
+	KnownHosts string   `json:"known_hosts,omitempty"`
+	Port       int      `json:"port"` // default 22
+	Identity   []string `json:"identity,omitempty"`
+	Jump       []string `json:"jump,omitempty"`
+	// Set names the attributes that were written, so that ~/.ssh/config
+	// may decide the others.
+	Set []string `json:"set,omitempty"`
+}
+
+// Cluster groups hosts that migrate guests to each other.
+type Cluster struct {
+	Name      string    `json:"name"`
+	Policy    string    `json:"policy"`
+	Migration Migration `json:"migration"`
+	Rollout   Rollout   `json:"rollout"`
+	Source    Range     `json:"source"`
+}
+
+// Network is a set of address ranges with a role.
+type Network struct {
+	Name     string         `json:"name"`
+	CIDRs    []netip.Prefix `json:"cidrs"`
+	Discover bool           `json:"discover"`
+	Source   Range          `json:"source"`
+}
+
+// Authority is a declared certification authority. Only the local kind
+// can be carried out so far.
+type Authority struct {
+	Name         string `json:"name"`
+	Kind         string `json:"kind"` // local
+	Organization string `json:"organization"`
+	// PassphraseFrom is a reference (prompt, env:NAME, file:PATH,
+	// command:…), never a passphrase.
+	PassphraseFrom string        `json:"passphrase_from,omitempty"`
+	KeyAlgorithm   string        `json:"key_algorithm"` // ecdsa-p256
+	Lifetime       time.Duration `json:"lifetime"`      // of a CA certificate, nanoseconds
+	// Directory holds the public authority files, absolute:
+	// <config>/authorities/NAME.
+	Directory string `json:"directory"`
+	// KeyDirectory holds gN.key.age, absolute; default Directory.
+	KeyDirectory string `json:"key_directory"`
+	Source       Range  `json:"source"`
+}
+
+// Policy is what must be true of a host, all defaults filled in.
+type Policy struct {
+	Name         string        `json:"name"`
+	Template     string        `json:"template,omitempty"`
+	Certificates []Certificate `json:"certificates,omitempty"`
+	Trusts       []TrustFile   `json:"trusts,omitempty"`
+	Settings     []Settings    `json:"settings,omitempty"`
+	Listeners    []Listener    `json:"listeners,omitempty"`
+	Firewall     *Firewall     `json:"firewall,omitempty"`
+	Rollout      Rollout       `json:"rollout"`
+	Source       Range         `json:"source"`
+	// Origins says for each effective value ("certificate.libvirt-server.lifetime")
+	// where it was written; show prints it.
+	Origins map[string]Range `json:"-"`
+}
+
+// Certificate is one identity of a host.
+type Certificate struct {
+	Name      string   `json:"name"`
+	Authority string   `json:"authority"` // name of an Authority of the fleet
+	Usages    []string `json:"usages"`    // server, client
+	// Networks whose names and addresses it carries; empty means every
+	// nic of the host and its address.
+	Networks     []string      `json:"networks,omitempty"`
+	Scope        string        `json:"scope"` // host | nic
+	Lifetime     time.Duration `json:"lifetime"`
+	RenewBefore  time.Duration `json:"renew_before"`
+	KeyUsage     string        `json:"key_usage"`     // compatible | strict
+	KeyAlgorithm string        `json:"key_algorithm"` // ecdsa-p256 | rsa-3072 | rsa-2048
+	Install      Install       `json:"install"`
+	// Names and addresses this certificate must carry on this host,
+	// computed from the inventory: sorted, no duplicates.
+	DNSNames []string     `json:"dns_names"`
+	IPs      []netip.Addr `json:"ips,omitempty"`
+	Source   Range        `json:"source"`
+}
+
+// Install says where an identity lives on a host.
+type Install struct {
+	Directory string `json:"directory"` // /etc/pki/libvirt
+	Cert      string `json:"cert"`      // relative to Directory
+	Key       string `json:"key"`       // relative to Directory
+	Owner     string `json:"owner"`
+	Group     string `json:"group"`
+	KeyMode   uint32 `json:"key_mode"` // permission bits, 0600
+}
+
+// TrustFile is a bundle of authorities at one path.
+type TrustFile struct {
+	Path        string   `json:"path"`
+	Authorities []string `json:"authorities"`
+	CRL         string   `json:"crl,omitempty"`
+	Foreign     string   `json:"foreign"` // keep | remove
+	Source      Range    `json:"source"`
+}
+
+// Settings are managed keys of one configuration file of a daemon.
+type Settings struct {
+	Path   string    `json:"path"`
+	Values []Setting `json:"values"` // sorted by key; null keys are left out
+	Source Range     `json:"source"`
+}
+
+// Setting is one managed key.
+type Setting struct {
+	Key    string         `json:"key"`
+	Value  conffile.Value `json:"-"`
+	Source Range          `json:"source"`
+}
+
+// Listener is a daemon's TLS port.
+type Listener struct {
+	Name   string `json:"name"`
+	Port   int    `json:"port"`
+	Mode   string `json:"mode"` // auto
+	Source Range  `json:"source"`
+}
+
+// Firewall is the set of ports a policy opens.
+type Firewall struct {
+	Backend string  `json:"backend"` // auto | firewalld | ufw | nftables | iptables | none
+	Allows  []Allow `json:"allows,omitempty"`
+	Source  Range   `json:"source"`
+}
+
+// Allow is one opening. From holds network names, CIDRs or "peers".
+type Allow struct {
+	Name   string   `json:"name"`
+	Port   int      `json:"port,omitempty"`
+	Ports  string   `json:"ports,omitempty"`
+	From   []string `json:"from,omitempty"`
+	Source Range    `json:"source"`
+}
+
+// Rollout bounds how a cluster is changed.
+type Rollout struct {
+	Canary         int    `json:"canary"`
+	Batch          string `json:"batch"` // "25%" or a count
+	Restarts       int    `json:"restarts"`
+	MaxFailures    int    `json:"max_failures"`
+	MaxUnreachable string `json:"max_unreachable"` // "10%" or a count
+}
+
+// Host finds a host by name.
+func (f *Fleet) Host(name string) (*Host, bool) {
+	for i := range f.Hosts {
+		if f.Hosts[i].Name == name {
+			return &f.Hosts[i], true
+		}
+	}
+	return nil, false
+}
+
+// Authority finds a declared authority by name.
+func (f *Fleet) Authority(name string) (*Authority, bool) {
+	for i := range f.Authorities {
+		if f.Authorities[i].Name == name {
+			return &f.Authorities[i], true
+		}
+	}
+	return nil, false
+}
