@@ -1,0 +1,63 @@
+package plan
+
+import "time"
+
+// Result is what came of one host.
+type Result string
+
+// The results of a host. A host that could not be reached is held, never
+// failed and never unchanged.
+const (
+	Changed   Result = "changed"
+	Unchanged Result = "unchanged"
+	Held      Result = "held"
+	WasReset  Result = "reverted"
+	Failed    Result = "failed" // nothing was changed
+	Unknown   Result = "unknown"
+	Waiting   Result = "waiting" // for a signature
+)
+
+// HostReport is what was done on one host.
+type HostReport struct {
+	Host    string        `json:"host"`
+	Cluster string        `json:"cluster,omitempty"`
+	Result  Result        `json:"result"`
+	Ops     int           `json:"ops"` // carried out
+	Failure *Failure      `json:"failure,omitempty"`
+	Step    string        `json:"step,omitempty"` // where it failed: lock, look, stage, switch, prove, end
+	Proof   *Proof        `json:"proof,omitempty"`
+	Took    time.Duration `json:"took"` // nanoseconds
+}
+
+// Report is what an apply did.
+type Report struct {
+	Run     string       `json:"run"`
+	Started time.Time    `json:"started"`
+	Ended   time.Time    `json:"ended"`
+	Hosts   []HostReport `json:"hosts"`
+	Stopped []string     `json:"stopped,omitempty"` // clusters whose rollout stopped, with the reason
+}
+
+// Count is how many hosts had the result.
+func (r *Report) Count(want Result) int {
+	n := 0
+	for _, h := range r.Hosts {
+		if h.Result == want {
+			n++
+		}
+	}
+	return n
+}
+
+// Complete reports whether every host is changed or needed nothing.
+func (r *Report) Complete() bool {
+	return r.Count(Changed)+r.Count(Unchanged) == len(r.Hosts)
+}
+
+// Event is one step of an apply, for progress.
+type Event struct {
+	Host   string
+	Step   string // lock, look, stage, sign, switch, prove, end
+	Detail string
+	Result Result // set with the last event of a host
+}

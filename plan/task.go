@@ -1,0 +1,50 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/virtrust/virtrust/internal/facts"
+	"github.com/virtrust/virtrust/internal/pki"
+)
+
+// ID names a task on its host: certificate.libvirt-server,
+// trust./etc/pki/CA/cacert.pem, settings./etc/libvirt/libvirtd.conf.
+type ID string
+
+// A Task is one thing that should be true of one host. It holds nothing that
+// could change a host.
+type Task interface {
+	ID() ID
+	// Needs is what has to be known about the host.
+	Needs() []facts.Query
+	// Diff compares; it has no I/O, no clock and no randomness.
+	Diff(seen *facts.Host, now time.Time) ([]Op, []Finding)
+}
+
+// A Rule judges the fleet as a whole. It gives findings, never operations.
+type Rule interface {
+	Judge(hosts []HostPlan, trust pki.Trust, now time.Time) []Finding
+}
+
+// Severity orders findings.
+type Severity string
+
+// The severities of a finding.
+const (
+	Note    Severity = "note"    // worth knowing
+	Warning Severity = "warning" // works today, should be mended
+	Problem Severity = "problem" // something does not work or is not safe
+)
+
+// Finding is something that an operator should know. Text may hold what a
+// host said: it goes through the report's cleaning before a terminal.
+type Finding struct {
+	Code     string   `json:"code"` // stable, kebab-case; docs/troubleshooting.md explains each
+	Severity Severity `json:"severity"`
+	Host     string   `json:"host,omitempty"`
+	Task     ID       `json:"task,omitempty"`
+	Text     string   `json:"text"`
+	Hint     string   `json:"hint,omitempty"` // what to do, one sentence
+	// Holds keeps every operation of the host back until it is mended.
+	Holds bool `json:"holds,omitempty"`
+}

@@ -1,0 +1,287 @@
+package tasks
+
+import (
+	"crypto"
+	"crypto/x509"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/virtrust/virtrust/internal/facts"
+	"github.com/virtrust/virtrust/internal/pki"
+	"github.com/virtrust/virtrust/inventory"
+	"github.com/virtrust/virtrust/plan"
+)
+
+// certificate is one identity of a host: a key made there, its certificate,
+// and the public names under which programs find them.
+type certificate struct {
+	cert    inventory.Certificate
+	host    string
+	profile pki.Profile
+	issuer  pki.Generation
+	replace bool
+	serves  bool // libvirtd's listener shows this one
+	port    int
+}
+
+func (b build) certificate(c inventory.Certificate) (*certificate, error) {
+	a, _ := b.trust.Authority(c.Authority)
+	g, ok := a.Issuing()
+	if !ok {
+		return nil, fmt.Errorf("authority %q has no generation that signs", c.Authority)
+	}
+	issuer, err := x509.ParseCertificate(g.Cert)
+	if err != nil {
+		return nil, fmt.Errorf("authority %q: %w", c.Authority, err)
+	}
+	server, isServer := b.serverOf()
+	out := &certificate{
+		cert: c, host: b.host.Name, issuer: g, port: b.port(),
+		serves:  b.listens() && isServer && server.Name == c.Name,
+		replace: slices.Contains(b.opts.Replace, "certificate."+c.Name),
+		profile: pki.Profile{
+			Name: c.Name, CommonName: b.host.Name, DNSNames: c.DNSNames, IPs: c.IPs,
+			KeyAlgorithm: pki.KeyAlgorithm(c.KeyAlgorithm), KeyUsage: pki.KeyUsage(c.KeyUsage), Lifetime: c.Lifetime,
+			OrganizationalUnit: c.Name,
+		},
+	}
+	if len(issuer.Subject.Organization) > 0 {
+		out.profile.Organization = issuer.Subject.Organization[0]
+	}
+	for _, u := range c.Usages {
+		out.profile.Usages = append(out.profile.Usages, pki.Usage(u))
+	}
+	if err := out.profile.Validate(); err != nil {
+		return nil, fmt.Errorf("host %q, certificate %q: %w", b.host.Name, c.Name, err)
+	}
+	return out, nil
+}
+
+func (c *certificate) ID() plan.ID { return plan.ID("certificate." + c.cert.Name) }
+func (c *certificate) certPath() string {
+	return path.Join(c.cert.Install.Directory, c.cert.Install.Cert)
+}
+func (c *certificate) keyPath() string {
+	return path.Join(c.cert.Install.Directory, c.cert.Install.Key)
+}
+func (c *certificate) tree() string {
+	return path.Join(c.cert.Install.Directory, ".virtrust", slot(c.cert.Name))
+}
+
+// names are the public names and the links they should be.
+func (c *certificate) names() []plan.PublicName {
+	rel := func(p, file string) plan.PublicName {
+		up := strings.Repeat("../", strings.Count(strings.TrimPrefix(path.Dir(p), c.cert.Install.Directory), "/"))
+		return plan.PublicName{Path: p, Target: up + ".virtrust/" + slot(c.cert.Name) + "/current/" + file}
+	}
+	return []plan.PublicName{rel(c.certPath(), "cert.pem"), rel(c.keyPath(), "key.pem")}
+}
+
+func (c *certificate) dirs() []string {
+	dirs := append(parents(c.certPath()), parents(c.keyPath())...)
+	dirs = append(dirs, parents(c.tree())...)
+	dirs = append(dirs, c.tree())
+	slices.Sort(dirs)
+	return slices.Compact(dirs)
+}
+
+func (c *certificate) Needs() []facts.Query {
+	qs := statAll(c.dirs())
+	qs = append(qs, facts.Content(c.certPath()), facts.Key(c.keyPath()), facts.Dir(c.tree()), facts.Stat(c.tree()+"/current"), facts.Content(libvirtTrust))
+	if c.serves {
+		qs = append(qs, facts.Unit(libvirtdService))
+	}
+	return qs
+}
+
+// leaf is the certificate that programs find today.
+func (c *certificate) leaf(h *facts.Host) *x509.Certificate {
+	content, _ := h.Content(c.certPath())
+	b := pki.ParseBundle(content)
+	if len(b.Certs) == 0 {
+		return nil
+	}
+	return b.Certs[0]
+}
+
+// Due is when the certificate in place wants renewal.
+func (c *certificate) Due(h *facts.Host) (time.Time, bool) {
+	leaf := c.leaf(h)
+	if leaf == nil {
+		return time.Time{}, false
+	}
+	return pki.Due(leaf.NotBefore, leaf.NotAfter, c.cert.RenewBefore, c.cert.Lifetime, c.host, c.cert.Name), true
+}
+
+// reason says why a new certificate is wanted; empty when none is.
+func (c *certificate) reason(h *facts.Host, now time.Time) string {
+	leaf := c.leaf(h)
+	key, haveKey := h.PublicKey(c.keyPath())
+	_, keyFile, _ := h.Resolve(c.keyPath())
+	switch {
+	case leaf == nil && h.Path(c.certPath()).Type == facts.Absent:
+		return "new"
+	case leaf == nil:
+		return "there is no certificate in " + c.certPath()
+	case keyFile.Type == facts.Absent:
+		return "the key is missing"
+	case !haveKey:
+		return "the key cannot be read"
+	case !sameKey(leaf, key):
+		return "the key does not belong to the certificate"
+	case keyFile.Mode&0o077&^c.cert.Install.KeyMode != 0:
+		return fmt.Sprintf("others could read the key (mode %04o)", keyFile.Mode)
+	case keyFile.Owner != c.cert.Install.Owner || keyFile.Group != c.cert.Install.Group:
+		return fmt.Sprintf("the key belongs to %s:%s", keyFile.Owner, keyFile.Group)
+	}
+	var parts []string
+	for _, d := range pki.Compare(leaf, c.profile, []string{c.issuer.SubjectKeyID}) {
+		if d.Field == pki.FieldIssuer {
+			parts = append(parts, "another authority signed it")
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%s changed (has %s, wants %s)", d.Field, d.Have, d.Want))
+	}
+	if len(parts) > 0 {
+		return strings.Join(parts, "; ")
+	}
+	for _, n := range c.names() {
+		if at := h.Path(n.Path); at.Type != facts.Symlink || at.Target != n.Target {
+			return "drift: " + n.Path + " is not the link to the managed pair"
+		}
+	}
+	due, _ := c.Due(h)
+	switch {
+	case !leaf.NotAfter.After(now):
+		return "expired " + date(leaf.NotAfter)
+	case leaf.NotBefore.After(h.Clock):
+		return "not valid before " + date(leaf.NotBefore)
+	case !due.After(now):
+		return fmt.Sprintf("expires %s, renewal is due since %s", date(leaf.NotAfter), date(due))
+	case c.replace:
+		return "asked for"
+	}
+	return ""
+}
+
+func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Finding) {
+	id := c.ID()
+	links := c.names()
+	var found []plan.Finding
+	for i := range links {
+		at := h.Path(links[i].Path)
+		if !replaceable(at) {
+			found = append(found, inTheWay(id, links[i].Path, at, "a certificate or its key"))
+		}
+		links[i].Before = plan.StateOf(at)
+	}
+	current := h.Path(c.tree() + "/current")
+	if current.Type != facts.Absent && current.Type != facts.Symlink {
+		found = append(found, inTheWay(id, c.tree()+"/current", current, "a link"))
+	}
+	ops, dirFindings := makeDirs(h, id, plan.WaveIdentity, c.dirs())
+	found = append(found, dirFindings...)
+	if len(found) > 0 {
+		return nil, found
+	}
+	leaf := c.leaf(h)
+	reason := c.reason(h, now)
+	if reason == "" {
+		op, more := c.served(h, leaf)
+		if op != nil {
+			ops = append(ops, op)
+		}
+		return ops, append(found, more...)
+	}
+	issuer, _ := x509.ParseCertificate(c.issuer.Cert)
+	if end := now.Add(c.cert.Lifetime); issuer != nil && end.After(issuer.NotAfter) {
+		found = append(found, plan.Finding{
+			Code: "ca-ends-first", Severity: plan.Warning, Task: id,
+			Text: fmt.Sprintf("authority %q ends %s, before a certificate of %s would: it is signed until then", c.cert.Authority, date(issuer.NotAfter), days(c.cert.Lifetime)),
+			Hint: "make a new generation of the authority in time",
+		})
+	}
+	meta := plan.Meta{Task: id, Wave: plan.WaveIdentity, Reason: reason}
+	enrol := plan.Enrol{
+		Meta: meta, Certificate: c.cert.Name, Authority: c.cert.Authority, Issuer: c.issuer.SubjectKeyID, Profile: c.profile,
+		Tree: c.tree(), Generation: c.nextGeneration(h), Owner: c.cert.Install.Owner, Group: c.cert.Install.Group, KeyMode: c.cert.Install.KeyMode,
+		Current: plan.StateOf(current), Old: leafOf(leaf),
+	}
+	for _, l := range links {
+		if l.Before.Target != l.Target {
+			enrol.Links = append(enrol.Links, l)
+		}
+	}
+	// Both files exist under names that are not ours yet: they are taken over
+	// as a pair before the names become links.
+	_, key, keyOK := h.Resolve(c.keyPath())
+	if leaf != nil && keyOK && key.Type == facts.Regular && len(enrol.Links) > 0 {
+		enrol.Adopt = &plan.Adopt{Cert: c.certPath(), Key: c.keyPath()}
+	}
+	ops = append(ops, enrol)
+	if c.serves && listening(h, c.port) {
+		ops = append(ops, plan.Activate{Meta: meta, Unit: libvirtdService, How: plan.Reload})
+	}
+	return ops, found
+}
+
+// served compares what the listener shows with the certificate on disk.
+func (c *certificate) served(h *facts.Host, leaf *x509.Certificate) (plan.Op, []plan.Finding) {
+	if !c.serves || !listening(h, c.port) {
+		return nil, nil
+	}
+	seen, looked := h.Served[servedAt(c.port)]
+	switch {
+	case !looked:
+		return nil, nil
+	case len(seen.Chain) == 0:
+		return nil, []plan.Finding{{
+			Code: "listener-silent", Severity: plan.Problem, Task: c.ID(),
+			Text: fmt.Sprintf("port %d is open and shows no certificate: %s", c.port, seen.Problem),
+			Hint: "look at `journalctl -u libvirtd` on the host",
+		}}
+	case leaf != nil && string(seen.Chain[0]) != string(leaf.Raw):
+		return plan.Activate{
+			Meta: plan.Meta{Task: c.ID(), Wave: plan.WaveIdentity, Reason: "libvirtd serves another certificate than the one on disk"},
+			Unit: libvirtdService, How: plan.Reload,
+		}, nil
+	}
+	return nil, nil
+}
+
+// nextGeneration is one more than the highest number in the tree.
+func (c *certificate) nextGeneration(h *facts.Host) string {
+	highest := 0
+	for _, e := range h.Dirs[c.tree()] {
+		if n, err := strconv.Atoi(e); err == nil && n > highest && n < 1<<30 {
+			highest = n
+		}
+	}
+	return strconv.Itoa(highest + 1)
+}
+
+// servedAt is the key under which the look beside the script stands in facts.
+func servedAt(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
+
+func sameKey(leaf *x509.Certificate, der []byte) bool {
+	pub, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return false
+	}
+	k, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(pub)
+}
+
+func leafOf(c *x509.Certificate) *plan.Leaf {
+	if c == nil {
+		return nil
+	}
+	l := plan.LeafOf(c)
+	return &l
+}
+
+func days(d time.Duration) string { return fmt.Sprintf("%d days", int(d.Hours()/24)) }

@@ -1,0 +1,127 @@
+package tasks
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/virtrust/virtrust/internal/conffile"
+	"github.com/virtrust/virtrust/internal/facts"
+	"github.com/virtrust/virtrust/inventory"
+	"github.com/virtrust/virtrust/plan"
+)
+
+// settings are the managed keys of one configuration file.
+type settings struct{ want inventory.Settings }
+
+func (b build) settings(s inventory.Settings) plan.Task { return &settings{want: s} }
+
+func (s *settings) ID() plan.ID { return plan.ID("settings." + s.want.Path) }
+
+func (s *settings) Needs() []facts.Query {
+	qs := append(statAll(parents(s.want.Path)), facts.Content(s.want.Path, "ca_file", "cert_file", "key_file", "crl_file"), facts.Content(loadedFile))
+	if u := s.unit(); u != "" {
+		qs = append(qs, facts.Unit(u))
+	}
+	return qs
+}
+
+// unit is the service that reads the file, at its start only.
+func (s *settings) unit() string {
+	switch s.want.Path {
+	case libvirtdConf, "/etc/libvirt/qemu.conf":
+		return libvirtdService
+	}
+	return ""
+}
+
+// digest identifies the managed values, not the file: an edit of another key
+// asks for no restart.
+func (s *settings) digest() string {
+	var b strings.Builder
+	for _, v := range s.want.Values {
+		fmt.Fprintf(&b, "%s = %s\n", v.Key, v.Value)
+	}
+	return plan.Digest([]byte(b.String()))
+}
+
+func (s *settings) Diff(h *facts.Host, _ time.Time) ([]plan.Op, []plan.Finding) {
+	if len(s.want.Values) == 0 {
+		return nil, nil
+	}
+	id, p := s.ID(), s.want.Path
+	at := h.Path(p)
+	switch {
+	case at.Type == facts.Absent:
+		return nil, []plan.Finding{{
+			Code: "settings-missing", Severity: plan.Problem, Task: id, Holds: true,
+			Text: p + " does not exist",
+			Hint: "install libvirt's daemon on the host (package libvirt-daemon-system or libvirt-daemon)",
+		}}
+	case at.Type != facts.Regular:
+		return nil, []plan.Finding{inTheWay(id, p, at, "a configuration file")}
+	}
+	content, ok := h.Content(p)
+	if !ok {
+		return nil, []plan.Finding{{Code: "settings-too-large", Severity: plan.Problem, Task: id, Holds: true,
+			Text: fmt.Sprintf("%s has %d bytes, more than a configuration file has", p, at.Size), Hint: "look at it, and put the distribution's file in its place"}}
+	}
+	file, err := conffile.Parse(content)
+	if err != nil {
+		return nil, []plan.Finding{{Code: "settings-unreadable", Severity: plan.Problem, Task: id, Holds: true,
+			Text: fmt.Sprintf("%s: %v: libvirt would not read it either", p, err), Hint: "mend the line on the host, then plan again"}}
+	}
+	var edits []plan.Edit
+	var found []plan.Finding
+	for _, v := range s.want.Values {
+		have, set := file.Get(v.Key)
+		if set && have.Equal(v.Value) {
+			continue
+		}
+		e := plan.Edit{Key: v.Key, New: v.Value.String()}
+		if set {
+			e.Old = have.String()
+		}
+		if err := file.Set(v.Key, v.Value); err != nil {
+			found = append(found, plan.Finding{Code: "settings-unreadable", Severity: plan.Problem, Task: id, Holds: true, Text: fmt.Sprintf("%s: %s: %v", p, v.Key, err)})
+			continue
+		}
+		edits = append(edits, e)
+	}
+	found = append(found, s.otherPaths(file)...)
+	meta := plan.Meta{Task: id, Wave: plan.WaveIdentity}
+	var ops []plan.Op
+	if len(edits) > 0 {
+		meta.Reason = "settings differ"
+		after := plan.StateOf(at)
+		after.Digest = plan.Digest(file.Bytes())
+		ops = append(ops, plan.WriteFile{Meta: meta, Path: p, Before: plan.StateOf(at), After: after, Edits: edits})
+	} else if u := s.unit(); u != "" && !loaded(h, u, "settings:"+p, s.digest(), p) {
+		meta.Reason = "the daemon started before the file was changed"
+	}
+	if meta.Reason != "" && s.unit() != "" {
+		ops = append(ops, plan.Activate{Meta: meta, Unit: s.unit(), How: plan.Restart, Loads: []plan.Load{{Item: "settings:" + p, Digest: s.digest()}}})
+	}
+	return ops, found
+}
+
+// otherPaths finds identities at other paths than the default ones: libvirt
+// reloads the default files only, whatever these keys say (verified.md §3).
+func (s *settings) otherPaths(f *conffile.File) []plan.Finding {
+	if s.want.Path != libvirtdConf {
+		return nil
+	}
+	defaults := map[string]string{"ca_file": libvirtTrust, "cert_file": libvirtDir + "/servercert.pem", "key_file": libvirtDir + "/private/serverkey.pem"}
+	var out []plan.Finding
+	for _, k := range []string{"ca_file", "cert_file", "key_file"} {
+		v, ok := f.Get(k)
+		if text, _ := v.Str(); ok && text != defaults[k] {
+			out = append(out, plan.Finding{
+				Code: "other-paths", Severity: plan.Problem, Task: s.ID(), Holds: true,
+				Text: fmt.Sprintf("%s sets %s = %s: libvirt starts with that file and a reload would silently switch to %s", s.want.Path, k, v, defaults[k]),
+				Hint: "comment the line out on the host, then plan again",
+			})
+		}
+	}
+	return out
+}
