@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/virtrust/virtrust/internal/authority"
+	"github.com/virtrust/virtrust/internal/facts"
+	"github.com/virtrust/virtrust/internal/ledger"
+	"github.com/virtrust/virtrust/internal/pki"
+	"github.com/virtrust/virtrust/internal/remote"
+	"github.com/virtrust/virtrust/inventory"
+	"github.com/virtrust/virtrust/plan"
+	"github.com/virtrust/virtrust/tasks"
+)
+
+// fleet is a configuration with its trust, and the connections of one run.
+type fleet struct {
+	*inventory.Fleet
+	app    *app
+	trust  pki.Trust
+	log    *slog.Logger
+	dialer *remote.Dialer
+	opts   tasks.Options
+
+	mu    sync.Mutex
+	conns map[string]*remote.Conn
+}
+
+// open loads the configuration and the trust snapshot. Hosts are not
+// contacted.
+func (a *app) open(ctx context.Context, opts tasks.Options) (*fleet, error) {
+	inv, err := a.load(false)
+	if err != nil {
+		return nil, err
+	}
+	f := &fleet{Fleet: inv, app: a, log: a.logger(), opts: opts, conns: map[string]*remote.Conn{}}
+	f.dialer = &remote.Dialer{Log: f.log}
+	if f.trust, err = readTrust(ctx, inv); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// readTrust reads the authorities' public files and what the ledger knows.
+func readTrust(ctx context.Context, inv *inventory.Fleet) (pki.Trust, error) {
+	var public []pki.Authority
+	for _, au := range inv.Authorities {
+		p, err := authority.Read(au.Name, au.Directory)
+		if err != nil {
+			return pki.Trust{}, err
+		}
+		if len(p.Generations) > 0 {
+			public = append(public, p)
+		}
+	}
+	l, err := ledger.Open(ctx, inv.LedgerPath, ledger.ReadOnly)
+	if errors.Is(err, ledger.ErrMissing) {
+		return pki.Trust{Authorities: public}, nil
+	}
+	if err != nil {
+		return pki.Trust{}, err
+	}
+	defer l.Close()
+	return l.Trust(ctx, public)
+}
+
+// ready refuses when an authority that a policy uses has no files yet.
+func (f *fleet) ready(hosts []*inventory.Host) error {
+	for _, h := range hosts {
+		for _, name := range f.trust.Missing(tasks.Authorities(h)...) {
+			return &hinted{fmt.Errorf("authority %q has no certificate yet", name), "run `virtrust ca init " + name + "`"}
+		}
+	}
+	return nil
+}
+
+func (f *fleet) endpoint(h *inventory.Host) remote.Endpoint {
+	e := remote.Endpoint{Name: h.Name, Address: h.Address, Port: h.SSH.Port, User: h.SSH.User, HostKeys: h.HostKeys, Identity: h.SSH.Identity}
+	if h.SSH.KnownHosts != "" {
+		e.KnownHosts = []string{h.SSH.KnownHosts}
+	}
+	return e
+}
+
+// conn connects to a host, once per run.
+func (f *fleet) conn(ctx context.Context, h *inventory.Host) (*remote.Conn, error) {
+	f.mu.Lock()
+	c := f.conns[h.Name]
+	f.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	c, err := f.dialer.Connect(ctx, f.endpoint(h))
+	if err != nil {
+		return nil, err
+	}
+	f.keep(h.Name, c)
+	return c, nil
+}
+
+func (f *fleet) keep(host string, c *remote.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.conns[host] = c
+}
+
+// forget drops a host's connection.
+func (f *fleet) forget(host string) {
+	f.mu.Lock()
+	c := f.conns[host]
+	delete(f.conns, host)
+	f.mu.Unlock()
+	if c != nil {
+		_ = c.Close()
+	}
+}
+
+// close ends all connections.
+func (f *fleet) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.conns {
+		_ = c.Close()
+	}
+	f.conns = map[string]*remote.Conn{}
+	_ = f.dialer.Close()
+}
+
+// ports are the TLS ports that a host's policy has a listener on.
+func ports(h *inventory.Host) []int {
+	var out []int
+	for _, l := range h.Policy.Listeners {
+		out = append(out, l.Port)
+	}
+	return out
+}
+
+// look asks a host everything in queries.
+func (f *fleet) look(ctx context.Context, h *inventory.Host, queries []facts.Query) (*facts.Host, error) {
+	c, err := f.conn(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	seen, err := remote.Look(ctx, c, h.Name, queries, f.app.now, ports(h)...)
+	if err != nil {
+		f.forget(h.Name)
+		return nil, err
+	}
+	f.log.Debug("looked at host", "host", h.Name, "round_trips", c.Trips()+1)
+	return seen, nil
+}
+
+// each runs do for every host, as many at once as allowed.
+func (f *fleet) each(ctx context.Context, hosts []*inventory.Host, do func(ctx context.Context, i int, h *inventory.Host)) {
+	slots := make(chan struct{}, max(1, f.app.parallel))
+	var wg sync.WaitGroup
+	for i, h := range hosts {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			wg.Wait()
+			return
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			do(ctx, i, h)
+		})
+	}
+	wg.Wait()
+}
+
+// plan looks at the hosts and compares. Facts are dropped once compared.
+func (f *fleet) plan(ctx context.Context, hosts []*inventory.Host, keep bool) (*plan.Plan, error) {
+	if err := f.ready(hosts); err != nil {
+		return nil, err
+	}
+	if err := f.enoughFiles(len(hosts)); err != nil {
+		return nil, err
+	}
+	all := make([][]plan.Task, len(hosts))
+	for i, h := range hosts {
+		t, err := tasks.For(h, f.trust, f.opts)
+		if err != nil {
+			return nil, err
+		}
+		all[i] = t
+	}
+	p := f.app.progress("reading", len(hosts))
+	parts := make([]plan.HostPlan, len(hosts))
+	for i, h := range hosts {
+		parts[i] = plan.HostPlan{Host: h.Name, Cluster: h.Cluster, Failure: &plan.Failure{Class: string(remote.ClassInterrupted), Text: "the run was interrupted before this host was read"}}
+	}
+	f.each(ctx, hosts, func(ctx context.Context, i int, h *inventory.Host) {
+		defer p.step(h.Name)
+		seen, err := f.look(ctx, h, plan.Queries(all[i]))
+		if err != nil {
+			failure := classify(err)
+			parts[i].Failure = &failure
+			return
+		}
+		if !keep {
+			f.forget(h.Name)
+		}
+		parts[i] = plan.MakeHost(h.Name, h.Cluster, all[i], seen, f.app.now())
+		if !h.Managed {
+			parts[i].ReadOnly = "managed = false"
+		}
+	})
+	p.done()
+	return plan.Make(versionText(), f.Digest, f.trust, parts, tasks.Rules(), f.app.now()), nil
+}
+
+// enoughFiles checks the limit of open files before the first connection.
+func (f *fleet) enoughFiles(hosts int) error {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return nil //nolint:nilerr // not knowing the limit is no reason to stop
+	}
+	if want := uint64(hosts)*2 + 64; l.Cur < want {
+		l.Cur = min(max(want, l.Cur), l.Max)
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &l); err != nil || l.Cur < want {
+			return &hinted{fmt.Errorf("%d hosts need %d open files and the limit is %d", hosts, want, l.Cur), fmt.Sprintf("run `ulimit -n %d` first, or take fewer hosts with --limit", want)}
+		}
+	}
+	return nil
+}
+
+// classify turns an error into what a report says of a host.
+func classify(err error) plan.Failure {
+	var locked *plan.LockedError
+	if errors.As(err, &locked) {
+		return plan.Failure{Class: string(remote.ClassLock), Text: locked.Error(), Hint: fmt.Sprintf("wait for it, or if it is gone for good: virtrust unlock %s --lease %s", locked.Host, locked.Run)}
+	}
+	var re *remote.Error
+	if errors.As(err, &re) {
+		text := re.Op
+		if re.Err != nil {
+			text += ": " + re.Err.Error()
+		}
+		return plan.Failure{Class: string(re.Class), Text: text, Hint: re.Hint}
+	}
+	f := plan.Failure{Class: "error", Text: err.Error()}
+	var h *hinted
+	if errors.As(err, &h) {
+		f.Hint = h.hint
+	}
+	if errors.Is(err, errInterrupted) {
+		f.Class = string(remote.ClassInterrupted)
+	}
+	return f
+}

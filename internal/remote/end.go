@@ -1,0 +1,126 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/virtrust/virtrust/internal/facts"
+	"github.com/virtrust/virtrust/plan"
+)
+
+const (
+	endLimit     = 200 * time.Second // the reverter may wait for a daemon
+	reconnectFor = 60 * time.Second
+)
+
+// End commits or reverts and gives the lease back. When the connection was
+// lost it connects anew and believes the host's journal, never an assumption.
+func (s *Session) End(ctx context.Context, commit bool) (plan.Outcome, error) {
+	if s.fence == 0 {
+		return plan.Untouched, nil
+	}
+	out, err := s.endOnce(ctx, commit)
+	for deadline := time.Now().Add(reconnectFor); err != nil && lost(err) && time.Now().Before(deadline) && ctx.Err() == nil; {
+		if again := s.reconnect(ctx); again != nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(2 * time.Second):
+			}
+			continue
+		}
+		out, err = s.endOnce(ctx, commit)
+	}
+	if err != nil && out == "" {
+		out = plan.Uncertain
+	}
+	return out, err
+}
+
+func lost(err error) bool {
+	switch ClassOf(err) {
+	case ClassLost, ClassUnknown, ClassTimeout, ClassProtocol, ClassInterrupted:
+		return true
+	}
+	return false
+}
+
+func (s *Session) reconnect(ctx context.Context) error {
+	c, err := s.dialer.Connect(ctx, s.end)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	old := s.conn
+	s.conn = c
+	s.mu.Unlock()
+	_ = old.Close()
+	return nil
+}
+
+func (s *Session) endOnce(ctx context.Context, commit bool) (plan.Outcome, error) {
+	nonce := Nonce()
+	var b strings.Builder
+	b.WriteString(s.head(nonce))
+	b.WriteString(endScript)
+	q := facts.Quote
+	dirs := ""
+	if s.staged != nil {
+		for _, d := range s.staged.dirs {
+			dirs += " " + q(d)
+		}
+	}
+	timer := facts.Quote("virtrust-revert-" + s.cfg.Run + ".timer")
+	if commit {
+		// A lease that moved on means that the reverter or another run acted:
+		// the journal says which.
+		fmt.Fprintf(&b, `if [ "$(state)" = armed ]; then
+	ours
+	journal "committed at $(date +%%s)"
+	durable "$D/journal"
+	rm -f "$S/armed"
+	durable "$S"
+	[ ! -d /run/systemd/system ] || systemctl stop %s >/dev/null 2>&1 </dev/null
+`, timer)
+		for _, o := range s.ops {
+			switch o := o.(type) {
+			case plan.Enrol:
+				fmt.Fprintf(&b, "\tprune %s\n", q(o.Tree))
+			case plan.Activate:
+				for _, l := range o.Loads {
+					fmt.Fprintf(&b, "\tloaded %s %s %s\n", q(o.Unit), q(l.Item), q(l.Digest))
+				}
+			}
+		}
+		b.WriteString("\tkeep_loaded\nfi\n")
+	} else {
+		fmt.Fprintf(&b, `if [ "$(state)" = armed ]; then
+	exec 9>&-
+	if /bin/sh "$S/revert.sh" run </dev/null >/dev/null 2>&1; then
+		[ ! -d /run/systemd/system ] || systemctl stop %s >/dev/null 2>&1 </dev/null
+	else
+		say state '' pending
+		exit 0
+	fi
+fi
+`, timer)
+	}
+	fmt.Fprintf(&b, "r=$(state)\nsweep%s\nunlease\nsay state '' \"$r\"\n", dirs)
+	a, err := s.run(ctx, "ending", endLimit, nonce, whole(b.String()))
+	if err != nil {
+		return "", err
+	}
+	f, _ := a.get("state")
+	switch string(f.Data) {
+	case "committed":
+		return plan.Committed, nil
+	case "reverted":
+		return plan.Reverted, nil
+	case "untouched":
+		return plan.Untouched, nil
+	case "pending":
+		return plan.Uncertain, &Error{Class: ClassScript, Host: s.end.label(), Op: "reverting", Err: fmt.Errorf("the reverter could not finish: see /var/lib/virtrust/journal on the host"), Hint: "mend what the journal names, then run `sh /var/lib/virtrust/revert.sh` there"}
+	}
+	return plan.Uncertain, &Error{Class: ClassScript, Host: s.end.label(), Op: "ending", Err: fmt.Errorf("the journal says %q", f.Data)}
+}

@@ -1,0 +1,49 @@
+# Ends a transaction. Called by generated lines.
+D=$S/run-$R
+state() { # what the journal says of this run
+	if [ ! -f "$D/journal" ]; then echo untouched
+	elif grep -q '^committed' "$D/journal"; then echo committed
+	elif grep -q '^reverted' "$D/journal"; then echo reverted
+	elif grep -q '^armed' "$D/journal"; then echo armed
+	else echo untouched; fi
+}
+prune() { # tree, generation kept beside the current one
+	cur=$(readlink -- "$1/current") || return 0
+	keep=
+	for g in $(ls -t -- "$1"); do
+		case $g in current | *[!0-9a]*) continue ;; esac
+		[ "$g" = "$cur" ] && continue
+		if [ -z "$keep" ]; then keep=$g; continue; fi
+		rm -rf -- "$1/$g"
+	done
+}
+loads= units=
+loaded() { # unit, item, digest
+	i=$(systemctl show -p InvocationID --value "$1" 2>/dev/null)
+	units="$units $1"
+	loads="$loads$1 ${i:-none} $2 $3
+"
+}
+keep_loaded() { # what other invocations recorded of the same items is dropped
+	[ -n "$loads" ] || return 0
+	if [ -f "$S/loaded" ]; then
+		while read -r u i item d; do
+			[ "$i" = "$(systemctl show -p InvocationID --value "$u" 2>/dev/null)" ] || continue
+			case $loads in *"$u $i $item "*) ;; *) loads="$loads$u $i $item $d
+" ;; esac
+		done <"$S/loaded"
+	fi
+	printf '%s' "$loads" >"$S/loaded.new" && mv -f "$S/loaded.new" "$S/loaded"
+}
+sweep() { # staging directories of this run
+	for d in "$@"; do case $d in */.virtrust-"$R") rm -rf -- "$d" ;; esac; done
+	rm -f "$S/staging"
+	for d in "$S"/run-*; do
+		[ "$d" = "$D" ] || [ "$(readlink -- "$S/journal")" = "${d##*/}/journal" ] || rm -rf -- "$d"
+	done
+	[ -f "$D/journal" ] || rm -rf -- "$D"
+}
+unlease() {
+	[ "$lrun" = "$R" ] && rm -f "$L/lease"
+	return 0
+}

@@ -1,0 +1,175 @@
+package remote
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/virtrust/virtrust/internal/facts"
+	"github.com/virtrust/virtrust/plan"
+)
+
+const proveLimit = 45 * time.Second
+
+// Prove looks at what the listener serves and has peers dial it.
+func (s *Session) Prove(ctx context.Context, peers []plan.Peer) (plan.Proof, error) {
+	ctx, cancel := context.WithTimeout(ctx, proveLimit)
+	defer cancel()
+	proof := plan.Proof{Leaves: map[string]string{}}
+	for name, der := range s.staged.leaves {
+		proof.Leaves[name] = plan.Digest(der)
+	}
+	if s.serving.Port == 0 {
+		return proof, nil
+	}
+	want := s.staged.leaves[s.serving.Certificate]
+	if want == nil {
+		content, _ := s.seen.Content(s.serving.Path)
+		if block, _ := pem.Decode(content); block != nil {
+			want = block.Bytes
+		}
+	}
+	if want == nil {
+		return proof, errors.New("no certificate is known that the listener should show")
+	}
+	for _, addr := range s.listenAddresses() {
+		seen, err := s.Conn().Served(ctx, addr, "")
+		if err != nil {
+			return proof, &Error{Class: ClassProof, Host: s.end.label(), Op: "proving", Err: fmt.Errorf("%s shows no certificate: %w", addr, unwrapped(err)), Hint: "look at `journalctl -u libvirtd` on the host"}
+		}
+		if len(seen.Chain) == 0 || string(seen.Chain[0]) != string(want) {
+			return proof, &Error{Class: ClassProof, Host: s.end.label(), Op: "proving", Err: fmt.Errorf("%s shows another certificate than the new one", addr), Hint: "does something else listen on that port?"}
+		}
+		proof.Addresses = append(proof.Addresses, addr)
+	}
+	proof.Served = plan.Digest(want)
+	return proof, s.askPeers(ctx, peers, &proof)
+}
+
+// askPeers has every peer dial. One acceptance proves; refusals alone revert;
+// a peer's own trouble proves nothing.
+func (s *Session) askPeers(ctx context.Context, peers []plan.Peer, proof *plan.Proof) error {
+	if len(peers) == 0 {
+		proof.NotProved = "no peer was at hand"
+		return nil
+	}
+	var refusal error
+	var ill []string
+	for _, p := range peers {
+		err := p.Accepted(ctx, s.end.Address)
+		var refused *plan.RefusedError
+		switch {
+		case err == nil:
+			proof.Peers = append(proof.Peers, p.Name())
+		case errors.As(err, &refused):
+			refusal = fmt.Errorf("%s is refused: %w", p.Name(), err)
+		default:
+			ill = append(ill, p.Name()+": "+clean(err.Error(), 160))
+		}
+	}
+	if len(proof.Peers) == 0 && refusal != nil {
+		return &Error{Class: ClassProof, Host: s.end.label(), Op: "proving", Err: refusal, Hint: "compare the authorities of both hosts: virtrust verify"}
+	}
+	if len(proof.Peers) == 0 {
+		proof.NotProved = strings.Join(ill, "; ")
+	}
+	return nil
+}
+
+// listenAddresses are the addresses that the listener was seen on, the
+// wildcard as loopback. A listener that is new was not seen yet.
+func (s *Session) listenAddresses() []string {
+	port := strconv.Itoa(s.serving.Port)
+	var out []string
+	for _, l := range s.seen.Listening {
+		if int(l.Port()) == s.serving.Port && !l.Addr().IsUnspecified() {
+			out = append(out, l.String())
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, net.JoinHostPort("127.0.0.1", port))
+	}
+	return out
+}
+
+func unwrapped(err error) error {
+	var e *Error
+	if errors.As(err, &e) && e.Err != nil {
+		return e.Err
+	}
+	return err
+}
+
+// Peer dials other hosts from one host with that host's client certificate.
+type Peer struct {
+	Host string
+	Conn func(ctx context.Context) (*Conn, error)
+	Port int
+}
+
+// Name is the host that dials.
+func (p Peer) Name() string { return p.Host }
+
+// Accepted opens libvirt at address as a migration would, read-only.
+func (p Peer) Accepted(ctx context.Context, address string) error {
+	c, err := p.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	uri := "qemu+tls://" + bracket(address)
+	if p.Port != 0 && p.Port != 16514 {
+		uri += ":" + strconv.Itoa(p.Port)
+	}
+	script := "LC_ALL=C; PATH=/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH\n" +
+		"out=$(timeout 20 virsh -q -c " + facts.Quote(uri+"/system") + " hostname 2>&1 </dev/null); r=$?\nprintf '%s\\n' \"$out\"\nexit $r\n"
+	out, err := c.Run(ctx, whole(script), Limits{Timeout: 30 * time.Second, Stdout: 64 << 10})
+	if err != nil {
+		return err
+	}
+	return dialed(out.Exit, string(out.Stdout))
+}
+
+func bracket(address string) string {
+	if strings.Contains(address, ":") {
+		return "[" + address + "]"
+	}
+	return address
+}
+
+// dialed judges what virsh said. Which side refused cannot always be told:
+// with TLS 1.3 a rejected client has finished its handshake and only misses
+// libvirtd's byte (verified.md §12).
+func dialed(exit int, text string) error {
+	if exit == 0 {
+		return nil
+	}
+	text = clean(strings.TrimPrefix(strings.TrimSpace(lastError(text)), "error: "), 240)
+	switch {
+	case exit == 124:
+		return errors.New("no answer within 20 s")
+	case strings.Contains(text, "unable to connect to server"), strings.Contains(text, "unable to resolve"), strings.Contains(text, "not found"), strings.Contains(text, "No route"):
+		return errors.New(text)
+	case strings.Contains(text, "Cannot read CA certificate"), strings.Contains(text, "Cannot read certificate"), strings.Contains(text, "does not exist"):
+		return errors.New(text)
+	case strings.Contains(text, "TLS"), strings.Contains(text, "ertificate"), strings.Contains(text, "uthentication"):
+		return &plan.RefusedError{Text: text}
+	}
+	return errors.New(text)
+}
+
+// lastError is the line of virsh's output that says why.
+func lastError(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for _, l := range slices.Backward(lines) {
+		if strings.HasPrefix(l, "error: ") && !strings.HasPrefix(l, "error: failed to connect to the hypervisor") {
+			return l
+		}
+	}
+	return lines[len(lines)-1]
+}

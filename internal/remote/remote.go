@@ -1,0 +1,96 @@
+// Package remote reaches a host over SSH: it dials, judges the host's key,
+// authenticates, runs a script, uploads files and opens connections that start
+// on the host.
+//
+// Every call ends by its deadline. A host is treated as hostile: what it sends
+// is capped, and what it says is cleaned before it stands in an error. Nothing
+// that was sent to a host and not answered is called a failure: its outcome is
+// [ClassUnknown] and is resolved by looking again.
+package remote
+
+import (
+	"time"
+)
+
+// Endpoint is one host to reach.
+type Endpoint struct {
+	Name    string // inventory name: for messages, and the first name looked up in known_hosts
+	Address string // DNS name or IP address
+	Port    int    // 0 means 22
+	User    string // empty means root
+
+	// HostKeys are pinned SHA256 fingerprints ("SHA256:…", as ssh-keygen -l
+	// prints them). When empty, KnownHosts decides.
+	HostKeys []string
+
+	// KnownHosts are the known_hosts files to read; each must exist. When empty,
+	// those of ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts that exist are read.
+	KnownHosts []string
+
+	// Identity are private key files in OpenSSH or PEM form. When given, only
+	// they are offered, through the agent if it holds them. When empty, the
+	// agent's keys are offered, then ~/.ssh/id_ed25519, id_ecdsa and id_rsa.
+	Identity []string
+}
+
+func (e Endpoint) port() int {
+	if e.Port == 0 {
+		return 22
+	}
+	return e.Port
+}
+
+func (e Endpoint) user() string {
+	if e.User == "" {
+		return "root"
+	}
+	return e.User
+}
+
+func (e Endpoint) label() string {
+	if e.Name == "" {
+		return e.Address
+	}
+	return e.Name
+}
+
+// Limits bound one [Conn.Run].
+type Limits struct {
+	Stdout  int           // bytes; more is [ErrOutputLimit]; 0 means 4 MiB
+	Stderr  int           // bytes kept, the rest is dropped; 0 means 256 KiB
+	Timeout time.Duration // 0 means 60 s; the context may end it earlier
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Stdout == 0 {
+		l.Stdout = 4 << 20
+	}
+	if l.Stderr == 0 {
+		l.Stderr = 256 << 10
+	}
+	if l.Timeout == 0 {
+		l.Timeout = 60 * time.Second
+	}
+	return l
+}
+
+// Output is what a script that ran to its end said. All of it is host data.
+type Output struct {
+	Stdout          []byte
+	Stderr          []byte
+	StderrTruncated bool   // the host wrote more to stderr than Limits.Stderr
+	Exit            int    // exit status; 255 when a signal ended the script
+	Signal          string // name of the signal that ended it, such as "KILL"; usually empty
+}
+
+const (
+	dialTimeout      = 10 * time.Second // TCP connect, with name resolution
+	handshakeTimeout = 15 * time.Second // key exchange, host key and authentication
+	uploadTimeout    = 60 * time.Second
+	forwardTimeout   = 10 * time.Second // opening a channel, and a TLS handshake in it
+	keepaliveEvery   = 15 * time.Second
+	keepaliveMissed  = 2
+
+	handshakeBytes  = 1 << 20  // what a host may send before it has let us in: versions, keys, banners
+	connectionBytes = 32 << 20 // what a host may send in one connection
+)

@@ -1,0 +1,131 @@
+# virtrust's reverter: puts back what the run named in /var/lib/virtrust/armed
+# changed, from its journal. Safe to run at any time and more than once; does
+# nothing after a commit. $1 is who asks: timer, boot, run, or a person.
+LC_ALL=C; PATH=/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH
+umask 077
+S=/var/lib/virtrust L=/run/virtrust who=${1:-person}
+[ -f "$S/armed" ] || exit 0
+IFS= read -r D <"$S/armed"
+case $D in "$S"/run-*) ;; *) echo "virtrust: $S/armed does not name a run" >&2; exit 1 ;; esac
+J=$D/journal
+mkdir -p -m 0700 "$L"
+exec 9>>"$L/lock"
+# A switch that hangs longer than this is overtaken; its fence no longer holds.
+flock -w 150 9
+[ -f "$S/armed" ] || exit 0
+if [ -f "$L/lease" ]; then
+	f=$(sed -n 's/^fence //p' "$L/lease")
+	sed "s/^fence .*/fence $((${f:-0} + 1))/" "$L/lease" >"$L/lease.new" && mv -f "$L/lease.new" "$L/lease"
+fi
+note() { printf '%s\n' "$*" >>"$J"; }
+end() { rm -f "$S/armed"; sync; exit 0; }
+[ -f "$J" ] || end
+grep -q -e '^committed' -e '^reverted' "$J" && end
+note "reverting for $who at $(date +%s)"
+
+nl='
+'
+steps=
+while IFS= read -r l; do
+	case $l in "step "*) steps="$l$nl$steps" ;; esac
+done <"$J"
+pending= stopped= service= tls_before=yes was_running=
+put_back() { # step, path, was, target
+	case $3 in
+	absent) rm -f -- "$2" ;;
+	file) cp -a -- "$D/saved/$1" "$2.virtrust-revert" && mv -fT -- "$2.virtrust-revert" "$2" ;;
+	link) rm -f -- "$2.virtrust-revert"; ln -s -- "$4" "$2.virtrust-revert" && mv -fT -- "$2.virtrust-revert" "$2" ;;
+	esac || { pending="cannot put $2 back"; note "$pending"; }
+}
+is_now() { # kind, path, digest or target
+	case $1 in
+	file) [ -f "$2" ] && [ ! -L "$2" ] && got=$(sha256sum <"$2") && [ "${got%% *}" = "$3" ] ;;
+	link) [ -L "$2" ] && [ "$(readlink -- "$2")" = "$3" ] ;;
+	gone) [ ! -e "$2" ] && [ ! -L "$2" ] ;;
+	esac
+}
+is_prior() { # step, path, was, target
+	case $3 in
+	absent) [ ! -e "$2" ] && [ ! -L "$2" ] ;;
+	file) [ -f "$2" ] && [ ! -L "$2" ] && cmp -s "$2" "$D/saved/$1" ;;
+	link) [ -L "$2" ] && [ "$(readlink -- "$2")" = "$4" ] ;;
+	esac
+}
+IFS=$nl
+set -f
+for l in $steps; do
+	unset IFS
+	set -- $l
+	n=$2 kind=$3 p=$4
+	case $kind in
+	dir) rmdir -- "$p" 2>/dev/null ;;
+	tree) case $p in */.virtrust/*/*) rm -rf -- "$p" ;; esac ;;
+	file | link | gone)
+		# step N kind PATH now X was W [TARGET]
+		to=
+		[ "$8" = link ] && to=${l#* was link }
+		if is_prior "$n" "$p" "$8" "$to"; then :
+		elif is_now "$kind" "$p" "$6"; then put_back "$n" "$p" "$8" "$to"
+		else note "step $n: $p was changed by someone else and stays"; fi
+		;;
+	unit)
+		# step N unit UNIT SERVICE was ENABLED ACTIVE RUNNING
+		[ "$7" = disabled ] && systemctl --no-reload disable "$p" >/dev/null 2>&1 </dev/null
+		if [ "$8" != active ]; then
+			tls_before=
+			service=$5 was_running=$9
+			stopped=$p
+		fi
+		;;
+	activate)
+		# step N activate UNIT HOW was RUNNING
+		service=$p
+		[ -n "$was_running" ] || was_running=$7
+		;;
+	esac
+	IFS=$nl
+done
+unset IFS
+sync
+
+set +f
+job() { grep -h -o "async='[^']*'" /run/libvirt/qemu/*.xml 2>/dev/null | grep -q -v "'none'"; }
+if [ "$who" = boot ]; then
+	# The unit may be queued in this boot already; libvirt starts after us.
+	[ -z "$stopped" ] || systemctl --no-block stop "$stopped" >/dev/null 2>&1 </dev/null
+elif [ -n "$stopped" ]; then
+	if systemctl is-active --quiet "$service" && job; then
+		pending="a guest's job runs: $service still has $stopped open"
+		note "revert-pending $pending"
+	else
+		timeout 60 systemctl stop "$service" >/dev/null 2>&1 </dev/null
+		timeout 60 systemctl stop "$stopped" >/dev/null 2>&1 </dev/null
+		systemctl reset-failed "$service" "${service%.service}.socket" >/dev/null 2>&1 </dev/null
+		for s in "" -ro -admin; do timeout 60 systemctl start "${service%.service}$s.socket" >/dev/null 2>&1 </dev/null; done
+		[ "$was_running" != active ] || timeout 60 systemctl start "$service" >/dev/null 2>&1 </dev/null
+	fi
+elif [ -n "$service" ]; then
+	case $(systemctl is-active "$service" 2>/dev/null) in
+	active)
+		if [ -n "$tls_before" ] && ! timeout 30 virt-admin server-update-tls "${service%.service}" >/dev/null 2>&1 </dev/null; then
+			if job; then
+				pending="a guest's job runs and $service does not reload"
+				note "revert-pending $pending"
+			else
+				systemctl reset-failed "$service" >/dev/null 2>&1 </dev/null
+				timeout 90 systemctl restart "$service" >/dev/null 2>&1 </dev/null || { pending="$service does not come back"; note "revert-pending $pending"; }
+			fi
+		fi
+		;;
+	failed | inactive)
+		systemctl reset-failed "$service" "${service%.service}.socket" >/dev/null 2>&1 </dev/null
+		for s in "" -ro -admin -tls; do
+			systemctl is-enabled --quiet "${service%.service}$s.socket" 2>/dev/null && timeout 60 systemctl start "${service%.service}$s.socket" >/dev/null 2>&1 </dev/null
+		done
+		[ "$was_running" != active ] || timeout 60 systemctl start "$service" >/dev/null 2>&1 </dev/null || { pending="$service does not come back"; note "revert-pending $pending"; }
+		;;
+	esac
+fi
+[ -z "$pending" ] || { sync; exit 1; }
+note "reverted at $(date +%s)"
+end

@@ -1,0 +1,109 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/virtrust/virtrust/internal/facts"
+)
+
+const (
+	runLimit    = 90 * time.Second
+	switchLimit = 110 * time.Second // under revertAfter: the reverter never overtakes a switch that we still wait for
+)
+
+// Switch verifies what was staged, arms the reverter, switches every name and
+// activates, in one script. After an error only End knows what is true.
+func (s *Session) Switch(ctx context.Context) error {
+	nonce := Nonce()
+	var b strings.Builder
+	b.WriteString(s.head(nonce))
+	b.WriteString("ours\n")
+	b.WriteString(switchScript)
+	q := facts.Quote
+	for _, p := range slices.Sorted(maps.Keys(s.staged.sums)) {
+		fmt.Fprintf(&b, "want_sum %s %s\n", q(p), s.staged.sums[p])
+	}
+	for _, t := range s.staged.steps {
+		switch t.kind {
+		case "file":
+			fmt.Fprintf(&b, "dress %s %s %04o %s\n", q(t.from), q(t.owner), t.mode, q(t.path))
+		case "link":
+			fmt.Fprintf(&b, "ln -s %s %s || fail 'cannot stage '%s\ndress %s %s 0777 %s\n", q(t.now), q(t.from), q(t.path), q(t.from), q(t.owner), q(t.path))
+		case "tree":
+			cert, key := t.from+"/cert.pem", t.from+"/key.pem"
+			if !t.key.adopt {
+				fmt.Fprintf(&b, "want_pair %s %s\n", q(cert), q(key))
+			}
+			fmt.Fprintf(&b, "dress %s %s %04o %s\n", q(key), q(t.owner), t.mode, q(t.path+"/key.pem"))
+			fmt.Fprintf(&b, "dress %s root:root 0644 %s\n", q(cert), q(t.path+"/cert.pem"))
+			fmt.Fprintf(&b, "dress %s root:root 0755 %s\ndurable %s %s %s\n", q(t.from), q(t.path), q(cert), q(key), q(t.from))
+		}
+	}
+	// Where two steps change one name, the state before the first is the one
+	// to return to and the state after the last the one to expect.
+	noted := map[string]bool{}
+	for i, t := range s.staged.steps {
+		n := i + 1
+		before := t.before
+		if noted[t.path] {
+			continue
+		}
+		typ, what := string(before.Type), before.Digest
+		if before.Type == facts.Symlink {
+			what = before.Target
+		}
+		switch t.kind {
+		case "dir", "tree":
+			fmt.Fprintf(&b, "note_%s %d %s\n", t.kind, n, q(t.path))
+		case "file", "link":
+			fmt.Fprintf(&b, "note_%s %d %s %s %s %s\n", t.kind, n, q(t.path), q(typ), q(what), q(s.last(t).now))
+			noted[t.path] = true
+		case "gone":
+			fmt.Fprintf(&b, "note_gone %d %s %s %s\n", n, q(t.path), q(typ), q(what))
+			noted[t.path] = true
+		case "unit":
+			fmt.Fprintf(&b, "note_unit %d %s %s\n", n, q(t.path), q(t.service))
+		case "activate":
+			fmt.Fprintf(&b, "note_activate %d %s %s\n", n, q(t.path), q(string(t.how)))
+		}
+	}
+	wait := 0
+	if s.needsTimer() {
+		wait = int(revertAfter.Seconds())
+	}
+	fmt.Fprintf(&b, "arm %d\n", wait)
+	for i, t := range s.staged.steps {
+		n := i + 1
+		switch t.kind {
+		case "dir":
+			fmt.Fprintf(&b, "do_dir %d %s %04o %s\n", n, q(t.path), t.mode, q(t.owner))
+		case "tree", "file", "link":
+			fmt.Fprintf(&b, "do_put %d %s %s\n", n, q(t.from), q(t.path))
+		case "gone":
+			fmt.Fprintf(&b, "do_gone %d %s\n", n, q(t.path))
+		case "unit":
+			fmt.Fprintf(&b, "do_unit %d %s %s\n", n, q(t.path), q(t.service))
+		case "activate":
+			fmt.Fprintf(&b, "do_activate %d %s %s\n", n, q(t.path), q(string(t.how)))
+		}
+	}
+	b.WriteString("flush\njournal \"switched at $(date +%s)\"\nsay switched '' yes\n")
+	s.switched = true
+	_, err := s.run(ctx, "switching", switchLimit, nonce, whole(b.String()))
+	return err
+}
+
+// last is the last step that changes the same name.
+func (s *Session) last(t step) step {
+	for _, u := range slices.Backward(s.staged.steps) {
+		if u.path == t.path && u.kind == t.kind {
+			return u
+		}
+	}
+	return t
+}

@@ -1,0 +1,165 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/pkg/sftp"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
+)
+
+// Upload is one file to create on a host.
+type Upload struct {
+	Path    string // absolute and clean; nothing may be there yet
+	Mode    fs.FileMode
+	Content []byte
+}
+
+const (
+	uploadsAtOnce = 8
+	chunk         = 32 << 10 // what every SFTP server takes in one packet
+)
+
+// Upload creates files over SFTP, several at a time: exclusively, with their
+// mode before their content, synced where the server can. SFTP as we have it
+// cannot create a file with a mode, so the directory must be one that only we
+// may enter (0700), or a file is open to others for a moment.
+//
+// On an error some of the files may exist, in part or whole. A context that
+// ends, or 60 s, closes the connection.
+func (c *Conn) Upload(ctx context.Context, files []Upload) error {
+	for _, f := range files {
+		if !path.IsAbs(f.Path) || path.Clean(f.Path) != f.Path || strings.ContainsRune(f.Path, 0) {
+			return &Error{Class: ClassConfiguration, Host: c.host, Op: "uploading", Err: fmt.Errorf("%q is not an absolute, clean path", f.Path)}
+		}
+		if f.Mode&^fs.ModePerm != 0 {
+			return &Error{Class: ClassConfiguration, Host: c.host, Op: "uploading " + f.Path, Err: fmt.Errorf("mode %s has more than permission bits", f.Mode)}
+		}
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, uploadTimeout)
+	defer cancel()
+	defer c.guard(ctx)()
+	client, err := c.openSFTP(ctx)
+	if err != nil {
+		return err
+	}
+	var group errgroup.Group
+	group.SetLimit(uploadsAtOnce)
+	for _, f := range files {
+		group.Go(func() error {
+			if err := create(client, f); err != nil {
+				return c.fileError(ctx, "uploading "+f.Path, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// create guards against a panic of the SFTP client over a malformed reply.
+func create(client *sftp.Client, u Upload) (err error) {
+	defer recovered(&err)
+	f, err := client.OpenFile(u.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	if err := fill(client, f, u); err != nil {
+		_ = f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+func fill(client *sftp.Client, f *sftp.File, u Upload) error {
+	if err := f.Chmod(u.Mode); err != nil {
+		return fmt.Errorf("setting its mode: %w", err)
+	}
+	// One write at a time: OpenSSH does not undo what was written after a write
+	// that failed.
+	for rest := u.Content; len(rest) > 0; {
+		n := min(len(rest), chunk)
+		if _, err := f.Write(rest[:n]); err != nil {
+			return fmt.Errorf("writing: %w", err)
+		}
+		rest = rest[n:]
+	}
+	if _, ok := client.HasExtension("fsync@openssh.com"); ok {
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("syncing: %w", err)
+		}
+	}
+	return nil
+}
+
+// openSFTP starts the SFTP subsystem at its first use; later uses share it.
+func (c *Conn) openSFTP(ctx context.Context) (*sftp.Client, error) {
+	c.sftpMu.Lock()
+	defer c.sftpMu.Unlock()
+	if c.sftp != nil {
+		return c.sftp, nil
+	}
+	const op = "starting SFTP"
+	ch, reqs, err := c.open(ctx, "session", nil)
+	if err != nil {
+		return nil, c.sessionError(ctx, op, err)
+	}
+	go ssh.DiscardRequests(reqs)
+	go discard(ch.Stderr())
+	refused, err := start(ch, "subsystem", ssh.Marshal(struct{ Name string }{"sftp"}))
+	if err != nil {
+		_ = ch.Close()
+		return nil, c.fail(ctx, ClassProtocol, op, err, "")
+	}
+	client, err := newSFTP(ch)
+	if err != nil {
+		_ = ch.Close()
+		select {
+		case no := <-refused:
+			if no {
+				return nil, &Error{Class: ClassShell, Host: c.host, Op: op, Err: errors.New("sshd has no SFTP subsystem"),
+					Hint: "enable `Subsystem sftp internal-sftp` in the host's sshd_config"}
+			}
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+		return nil, c.fail(ctx, ClassProtocol, op, err, "does the login shell's start-up file print something?")
+	}
+	c.sftp = client
+	return client, nil
+}
+
+func newSFTP(ch ssh.Channel) (client *sftp.Client, err error) {
+	defer recovered(&err)
+	return sftp.NewClientPipe(ch, ch, sftp.UseConcurrentWrites(false), sftp.UseConcurrentReads(false), sftp.MaxPacketChecked(chunk))
+}
+
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("malformed SFTP reply: %v", p)
+	}
+}
+
+func (c *Conn) fileError(ctx context.Context, op string, err error) error {
+	var status *sftp.StatusError
+	switch {
+	case errors.As(err, &status), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+		hint := ""
+		if status != nil && status.FxCode() == sftp.ErrSSHFxFailure {
+			hint = "the file may exist already, or its file system may be full or read-only"
+		}
+		return &Error{Class: ClassFile, Host: c.host, Op: op, Err: err, Hint: hint}
+	case errors.Is(err, sftp.ErrSSHFxConnectionLost):
+		return c.fail(ctx, ClassLost, op, err, "")
+	}
+	return c.fail(ctx, ClassProtocol, op, err, "")
+}
