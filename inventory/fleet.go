@@ -28,14 +28,21 @@ type Fleet struct {
 
 // Range is where a value was written: a file relative to the
 // configuration's directory and a line counted from 1. Values that come
-// from a shipped template carry a file named "template:NAME".
+// from a shipped template carry a file named "template:NAME", values that
+// nobody wrote the file "default" and line 0.
 type Range struct {
 	File string `json:"file"`
 	Line int    `json:"line"`
 }
 
-// String renders the range as file:line.
-func (r Range) String() string { return fmt.Sprintf("%s:%d", r.File, r.Line) }
+// String renders the range as file:line, or as the file alone where there is
+// no line.
+func (r Range) String() string {
+	if r.Line == 0 {
+		return r.File
+	}
+	return fmt.Sprintf("%s:%d", r.File, r.Line)
+}
 
 // Migration is a cluster's or host's stance on encrypted live migration.
 type Migration string
@@ -64,6 +71,9 @@ type Host struct {
 	Migration Migration `json:"migration"`
 	Policy    Policy    `json:"policy"`
 	Source    Range     `json:"source"`
+	// Origins says where each effective value outside the policy was
+	// written ("address", "ssh.user", "nic.management.fqdn").
+	Origins map[string]Range `json:"-"`
 }
 
 // Away takes a host out of every condition until a date.
@@ -194,9 +204,11 @@ type Settings struct {
 
 // Setting is one managed key.
 type Setting struct {
-	Key    string         `json:"key"`
-	Value  conffile.Value `json:"-"`
-	Source Range          `json:"source"`
+	Key   string         `json:"key"`
+	Value conffile.Value `json:"-"`
+	// Text is Value in libvirt's syntax.
+	Text   string `json:"value"`
+	Source Range  `json:"source"`
 }
 
 // Listener is a daemon's TLS port.

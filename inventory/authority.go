@@ -1,0 +1,93 @@
+package inventory
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/virtrust/virtrust/internal/pki"
+)
+
+func (l *loader) decodeAuthorities() {
+	for _, d := range l.order["authority"] {
+		for _, i := range d.instances {
+			r := l.instanceReader(d.node, i)
+			v := Authority{Name: i.name, Source: sourceRange(d.node.rng)}
+			v.Kind = r.word("kind", "local", "local")
+			r.word("per", "fleet", "fleet")
+			org, at, ok := r.text("organization", "")
+			if err := checkOrganization(org, v.Name); ok && err != nil {
+				r.problem(at, "Unfit organization", "It becomes part of certificates' subjects. "+sentence(err.Error()))
+			}
+			v.Organization = org
+			v.PassphraseFrom = r.passphrase()
+			key := &node{spec: keySpec}
+			if k := d.node.find("key", ""); k != nil {
+				key = k
+			}
+			k := r.child(key, "key.")
+			v.KeyAlgorithm = k.word("algorithm", "ecdsa-p256", "ecdsa-p256")
+			v.Lifetime, at = r.duration("lifetime", pki.DefaultCALifetime)
+			if v.Lifetime < 24*time.Hour {
+				r.problem(at, "Unfit lifetime of an authority", "Give it a day at least; years are usual.")
+			}
+			v.Directory = filepath.Join(l.fleet.Dir, "authorities", v.Name)
+			v.KeyDirectory = r.localPath("key_directory", v.Directory)
+			l.fleet.Authorities = append(l.fleet.Authorities, v)
+			if !r.bad && plainName.MatchString(v.Name) && !l.hasFiles(v.Name) {
+				l.noteAt(d.node.labelRange(), fmt.Sprintf("Authority %q has no files yet", v.Name), "Run virtrust ca init before the first plan.")
+			}
+		}
+	}
+}
+
+// hasFiles tells whether an authority's first public file lies where it
+// belongs.
+func (l *loader) hasFiles(name string) bool {
+	dir, err := l.src.root.Open("authorities/" + name)
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	entries, err := dir.ReadDir(1000)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "g") && strings.HasSuffix(e.Name(), ".crt") {
+			return true
+		}
+	}
+	_ = err // a directory that cannot be listed holds nothing for us
+	return false
+}
+
+// checkOrganization says what makes an organization unfit for the subjects of
+// an authority and its certificates. The authority's own common name holds it
+// too, with the number of the generation.
+func checkOrganization(org, authority string) error {
+	if err := pki.CheckSubjectText(org); err != nil {
+		return err
+	}
+	return pki.CheckSubjectText(pki.CAProfile{Organization: org, Name: authority, Number: 999}.CommonName())
+}
+
+// passphrase reads where a passphrase comes from. It opens nothing.
+func (r *reader) passphrase() string {
+	s, i, ok := r.text("passphrase_from", "prompt")
+	if !ok {
+		return s
+	}
+	kind, rest, colon := strings.Cut(s, ":")
+	switch {
+	case s == "prompt":
+	case colon && rest != "" && (kind == "env" || kind == "file" || kind == "command"):
+		if kind == "env" && !envName.MatchString(rest) {
+			r.problem(i, "Unfit name of an environment variable", "Write env:NAME, with letters, digits and _ in the name.")
+		}
+	default:
+		// The text may be a passphrase, so it is not repeated.
+		r.bad = true
+		r.l.diags.add(Diagnostic{Severity: SeverityError, Summary: "Unfit source of a passphrase", Source: span(i.rng), secret: true, Detail: `Write "prompt", "env:NAME", "file:PATH" or "command:…". A passphrase itself does not belong into the configuration.`})
+		return "prompt"
+	}
+	return s
+}

@@ -1,0 +1,96 @@
+package inventory
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/zclconf/go-cty/cty"
+)
+
+func (l *loader) listener(r *reader) Listener {
+	v := Listener{Name: r.n.label(), Source: sourceRange(r.n.rng)}
+	switch {
+	case v.Name == "libvirt":
+	case l.later(r.n.labelRange(), "listener", v.Name, fmt.Sprintf("listener %q", v.Name)):
+		r.bad = true
+	default:
+		r.bad = true
+		l.errorAt(r.n.labelRange(), fmt.Sprintf("Unknown listener %q", v.Name), `Use "libvirt".`)
+	}
+	v.Port = r.number("port", 16514, 1, 65535)
+	v.Mode = r.word("mode", "auto", "auto")
+	return v
+}
+
+func (l *loader) firewall(r *reader) *Firewall {
+	v := &Firewall{Source: sourceRange(r.n.rng)}
+	v.Backend = r.word("backend", "auto", "none")
+	if r.n.attrs["backend"] == nil {
+		r.bad = true
+		l.later(r.n.rng, "backend", "auto", "firewall")
+	}
+	for _, n := range r.n.all("allow") {
+		c := r.child(n, "allow."+n.label()+".")
+		if c.flag("enabled", true) {
+			v.Allows = append(v.Allows, c.allow())
+		}
+		r.bad = r.bad || c.bad
+	}
+	return v
+}
+
+func (r *reader) allow() Allow {
+	v := Allow{Name: r.n.label(), Port: r.number("port", 0, 1, 65535), Source: sourceRange(r.n.rng)}
+	ports, i, ok := r.text("ports", "")
+	if ok {
+		first, last, _ := strings.Cut(ports, "-")
+		a, errA := strconv.ParseUint(first, 10, 16)
+		b, errB := strconv.ParseUint(last, 10, 16)
+		if errA != nil || errB != nil || a == 0 || a > b {
+			r.problem(i, "Unfit range of ports", `Write the first and the last port: "49152-49215".`)
+		}
+		v.Ports = ports
+		if v.Port != 0 {
+			r.problem(i, "Both port and ports", "Give one of the two.")
+		}
+	}
+	v.From = r.from()
+	return v
+}
+
+func (r *reader) from() []string {
+	items, _ := r.list("from")
+	var out []string
+	for _, i := range items {
+		if x, ok := asRef(i.v); ok {
+			if _, ok := r.asReference(i, "network"); ok {
+				out = append(out, x.inst.name)
+			}
+			continue
+		}
+		if i.v.Type() != cty.String {
+			r.asReference(i, "network")
+			continue
+		}
+		s, ok := r.asText(i)
+		if !ok {
+			continue
+		}
+		if s != "peers" {
+			if _, err := netip.ParsePrefix(s); err != nil {
+				r.asReference(i, "network")
+				continue
+			}
+			if _, ok := r.prefix(i); !ok {
+				continue
+			}
+		}
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,7 @@
+authority "libvirt" {
+  organization = "Example"
+}
+
+policy "standard" {
+  template = "libvirt"
+}

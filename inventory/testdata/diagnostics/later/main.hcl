@@ -1,0 +1,66 @@
+relying_party "backup" {
+  anything = 1
+}
+
+removed {
+}
+
+moved {
+}
+
+vm "x" {
+}
+
+window "night" {
+}
+
+fleet {
+  migration = "required"
+}
+
+ssh {
+  user = "deploy"
+  jump = ["bastion.example.com"]
+}
+
+authority "libvirt" {
+  organization = "Example"
+  kind         = "vault"
+  per          = "cluster"
+}
+
+cluster "a" {
+  policy    = policy.standard
+  migration = "available"
+  ssh {
+    become = "sudo"
+  }
+}
+
+policy "standard" {
+  template = "libvirt"
+
+  certificate "libvirt-server" {
+    scope = "nic"
+  }
+  listener "vnc" {
+    port = 5900
+  }
+  firewall {
+    backend = "auto"
+  }
+}
+
+policy "stack" {
+  template = "cloudstack"
+}
+
+policy "walls" {
+  firewall {
+    allow "x" {
+      port  = 70000
+      ports = "9-1"
+      from  = ["10.0.0.1/8", "everyone", policy.stack]
+    }
+  }
+}

@@ -1,0 +1,3 @@
+host "kvm1" { address = "kvm1.example.com", policy = policy.standard }
+
+policy "standard" { template = "libvirt" }

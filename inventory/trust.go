@@ -1,0 +1,63 @@
+package inventory
+
+import (
+	"fmt"
+	"slices"
+)
+
+func (l *loader) trust(r *reader, places map[string]*node) TrustFile {
+	t := TrustFile{Path: r.n.label(), Source: sourceRange(r.n.rng)}
+	if problem := checkPath(t.Path, true); problem != "" {
+		r.bad = true
+		l.errorAt(r.n.labelRange(), "Unfit path", problem)
+	} else {
+		l.place(r, places, t.Path, r.n, r.n.labelRange())
+	}
+	refs, _, ok := r.references("authorities", "authority")
+	for _, x := range refs {
+		if !slices.Contains(t.Authorities, x.name) {
+			t.Authorities = append(t.Authorities, x.name)
+		}
+	}
+	switch {
+	case !ok && !r.bad:
+		r.missing("authorities", "authorities = [authority.NAME]")
+	case ok && !r.bad && len(refs) == 0:
+		a := r.n.attrs["authorities"]
+		r.bad = true
+		l.errorAt(a.expr.Range(), "Trust in nobody", "The file would hold no authority, and nothing could be verified. Name one, or drop the block with enabled = false.")
+	case len(refs) > maxBundle:
+		a := r.n.attrs["authorities"]
+		r.bad = true
+		l.errorAt(a.expr.Range(), "Too many authorities", fmt.Sprintf("libvirt and QEMU read the first %d certificates of such a file and ignore the others in silence.", maxBundle))
+	}
+	if t.CRL = r.path_("crl", true); t.CRL != "" {
+		l.place(r, places, t.CRL, r.n, r.n.attrs["crl"].expr.Range())
+	}
+	t.Foreign = r.word("foreign", "keep", "keep", "remove")
+	return t
+}
+
+// maxBundle is how many certificates of a CA file libvirt's and QEMU's own
+// check reads.
+const maxBundle = 16
+
+// checkIssuersTrusted warns of a certificate whose authority stands in no
+// trust file of its policy: libvirtd does not start when its own certificate
+// has no known issuer.
+func (l *loader) checkIssuersTrusted(p *policy) {
+	for _, c := range p.value.Certificates {
+		trusted := slices.ContainsFunc(p.value.Trusts, func(t TrustFile) bool { return slices.Contains(t.Authorities, c.Authority) })
+		if trusted {
+			continue
+		}
+		n := p.merged.find("certificate", c.Name)
+		rng := n.rng
+		if a := n.attrs["authority"]; a != nil && a.scope.template == "" {
+			rng = a.expr.Range()
+		}
+		l.warnAt(rng, "Issuer not trusted", fmt.Sprintf(
+			"Policy %q gives its hosts certificate %q of authority %q, and no trust file of the policy holds that authority. A daemon refuses its own certificate when it does not know the issuer. Add the authority to a trust block.",
+			p.value.Name, c.Name, c.Authority))
+	}
+}

@@ -1,0 +1,63 @@
+package inventory
+
+import "github.com/hashicorp/hcl/v2"
+
+// What the language has words for and this version cannot carry out. It is
+// parsed and checked, then refused. A version that learns one of these
+// removes its line here.
+
+// laterBlocks are top-level blocks that are known words and nothing more yet.
+var laterBlocks = []*blockSpec{
+	{kind: "relying_party", labels: []string{"name"}, any: true},
+	{kind: "vm", labels: []string{"name"}, any: true},
+	{kind: "window", labels: []string{"name"}, any: true},
+	{kind: "removed", any: true, many: true},
+	{kind: "moved", any: true, many: true},
+}
+
+// laterValues are values of an attribute, by "attribute=value".
+var laterValues = map[string]string{
+	"template=cloudstack":        `Use template = "libvirt".`,
+	"template=ovirt":             `Use template = "libvirt".`,
+	"kind=acme":                  `Use kind = "local", the default.`,
+	"kind=command":               `Use kind = "local", the default.`,
+	"kind=files":                 `Use kind = "local", the default.`,
+	"kind=pkcs11":                `Use kind = "local", the default.`,
+	"kind=step":                  `Use kind = "local", the default.`,
+	"kind=vault":                 `Use kind = "local", the default.`,
+	"per=cluster":                `Declare one authority for each cluster.`,
+	"scope=nic":                  `Use scope = "host", the default, or one certificate block for each network.`,
+	"migration=available":        `It needs an identity for QEMU. Use migration = "off", the default.`,
+	"migration=required":         `It needs an identity for QEMU. Use migration = "off", the default.`,
+	"become=sudo":                `Log in as root: user = "root" and become = "none", the defaults.`,
+	"backend=auto":               `Leave the firewall block out, or use backend = "none", and open the port yourself.`,
+	"backend=firewalld":          `Leave the firewall block out, or use backend = "none", and open the port yourself.`,
+	"backend=ufw":                `Leave the firewall block out, or use backend = "none", and open the port yourself.`,
+	"backend=nftables":           `Leave the firewall block out, or use backend = "none", and open the port yourself.`,
+	"backend=iptables":           `Leave the firewall block out, or use backend = "none", and open the port yourself.`,
+	"listener=vnc":               `Remove the block.`,
+	"listener=spice":             `Remove the block.`,
+	"setting=migrate_tls_force":  `It may be set only when every member has proved its credentials. Leave it out.`,
+	"ssh=a user other than root": `Log in as root: leave user out.`,
+	"ssh=jump":                   `Give an address that can be reached directly, or leave jump out.`,
+}
+
+// later refuses a value that this version cannot carry out and tells whether
+// it did. What is the word to name in the summary.
+func (l *loader) later(rng hcl.Range, attribute, value, what string) bool {
+	detail, ok := laterValues[attribute+"="+value]
+	if ok {
+		l.errorAt(rng, what+" is not in this version", detail)
+	}
+	return ok
+}
+
+func (l *loader) refuseLaterBlocks(blocks []*node) {
+	for _, n := range blocks {
+		for _, s := range laterBlocks {
+			if n.spec == s {
+				l.errorAt(n.rng, `"`+s.kind+`" is not in this version`, "The word is reserved. Remove the block.")
+			}
+		}
+	}
+}
