@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +29,7 @@ func (a *app) applyCmd() *cobra.Command {
 	var sel selection
 	var opts tasks.Options
 	var yes bool
+	after := remote.DefaultRevertAfter
 	c := &cobra.Command{
 		Use:   "apply [PLAN]",
 		Short: "Carry out a plan and prove the result",
@@ -37,11 +39,15 @@ beside its place, a reverter is armed, the names are switched, the listener must
 show the new certificate, and only then it is confirmed. What fails is put back.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if after < remote.MinRevertAfter || after > time.Hour {
+				return fmt.Errorf("--revert-after is between %s and 1h, not %s", remote.MinRevertAfter, after)
+			}
 			f, err := a.open(c.Context(), opts)
 			if err != nil {
 				return err
 			}
 			defer f.close()
+			f.revertAfter = after
 			var p *plan.Plan
 			if len(args) == 1 {
 				if len(sel.limit)+len(sel.exclude)+len(opts.Replace) > 0 {
@@ -78,6 +84,7 @@ show the new certificate, and only then it is confirmed. What fails is put back.
 	}
 	a.hostFlags(c, &sel)
 	replaceFlag(c, &opts)
+	c.Flags().DurationVar(&after, "revert-after", after, "how long a host waits for the confirmation before it puts everything back")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	c.Flags().BoolVar(&a.exec, "allow-exec", false, "let the configuration run commands for passphrases")
 	return c
@@ -115,7 +122,9 @@ func (f *fleet) apply(ctx context.Context, p *plan.Plan, command string) error {
 		rollouts[c.Name] = plan.Rollout{Canary: r.Canary, Batch: r.Batch, Restarts: r.Restarts, MaxFailures: r.MaxFailures, MaxUnreachable: r.MaxUnreachable}
 	}
 	for i := range p.Hosts {
-		if h := &p.Hosts[i]; h.Failure == nil && len(h.Ops) == 0 {
+		// A host whose client certificate and bundle stay as they are can
+		// dial others before its own turn comes.
+		if h := &p.Hosts[i]; h.Failure == nil && !f.dialsDifferently(h) {
 			run.done[h.Host] = true
 		}
 	}
@@ -277,7 +286,7 @@ func (r *applyRun) session(ctx context.Context, name string) (plan.Session, erro
 		return nil, err
 	}
 	s := remote.NewSession(r.dialer, c, r.endpoint(h), serving(h), remote.SessionConfig{
-		Run: r.id, Owner: owner(), RevertService: templates.RevertService(), Render: tasks.Render, Now: r.app.now,
+		Run: r.id, Owner: owner(), RevertService: templates.RevertService(), Render: tasks.Render, Now: r.app.now, RevertAfter: r.revertAfter,
 	})
 	return &keptSession{Session: s, run: r, host: name}, nil
 }
@@ -319,6 +328,9 @@ func (r *applyRun) queries(name string) []facts.Query {
 	h, ok := r.Host(name)
 	if !ok {
 		return nil
+	}
+	if j := r.undoQueries[name]; j != nil {
+		return facts.Merge(j.UndoQueries())
 	}
 	t, err := tasks.For(h, r.trust, r.opts)
 	if err != nil {
@@ -376,6 +388,19 @@ func (r *applyRun) peers(host string, n int) []plan.Peer {
 		out = append(out, remote.Peer{Host: h.Name, Port: me.Policy.Listeners[0].Port, Conn: func(ctx context.Context) (*remote.Conn, error) { return r.conn(ctx, h) }})
 	}
 	return out
+}
+
+// dialsDifferently reports whether the plan changes what a host dials with.
+func (f *fleet) dialsDifferently(h *plan.HostPlan) bool {
+	return slices.ContainsFunc(h.Ops, func(o plan.Op) bool {
+		switch o := o.(type) {
+		case plan.Enrol:
+			return slices.Contains(o.Profile.Usages, pki.UsageClient)
+		case plan.WriteFile:
+			return strings.HasPrefix(string(o.About().Task), "trust.")
+		}
+		return false
+	})
 }
 
 // record writes what came of a host to the ledger.

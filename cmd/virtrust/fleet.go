@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,10 @@ type fleet struct {
 	log    *slog.Logger
 	dialer *remote.Dialer
 	opts   tasks.Options
+	// revertAfter is how long hosts wait for a confirmation.
+	revertAfter time.Duration
+	// undoQueries replaces the tasks' questions in a rollback.
+	undoQueries map[string]*tasks.Journal
 
 	mu    sync.Mutex
 	conns map[string]*remote.Conn

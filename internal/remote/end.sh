@@ -43,7 +43,7 @@ sweep() { # staging directories of this run
 	done
 	[ -f "$D/journal" ] || rm -rf -- "$D"
 }
-unlease() {
-	[ "$lrun" = "$R" ] && rm -f "$L/lease"
+unlease() { # the fence stays and goes on growing
+	[ "$lrun" = "$R" ] && printf 'fence %s\n' "$lfence" >"$L/lease.new" && mv -f "$L/lease.new" "$L/lease"
 	return 0
 }

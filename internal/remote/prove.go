@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,26 +16,18 @@ import (
 	"github.com/virtrust/virtrust/plan"
 )
 
-const proveLimit = 45 * time.Second
-
 // Prove looks at what the listener serves and has peers dial it.
 func (s *Session) Prove(ctx context.Context, peers []plan.Peer) (plan.Proof, error) {
-	ctx, cancel := context.WithTimeout(ctx, proveLimit)
+	ctx, cancel := context.WithTimeout(ctx, min(45*time.Second, s.cfg.RevertAfter*2/3))
 	defer cancel()
 	proof := plan.Proof{Leaves: map[string]string{}}
 	for name, der := range s.staged.leaves {
 		proof.Leaves[name] = plan.Digest(der)
 	}
-	if s.serving.Port == 0 {
+	if s.serving.Port == 0 || s.closes() {
 		return proof, nil
 	}
-	want := s.staged.leaves[s.serving.Certificate]
-	if want == nil {
-		content, _ := s.seen.Content(s.serving.Path)
-		if block, _ := pem.Decode(content); block != nil {
-			want = block.Bytes
-		}
-	}
+	want := s.leafAfter()
 	if want == nil {
 		return proof, errors.New("no certificate is known that the listener should show")
 	}
@@ -50,6 +43,34 @@ func (s *Session) Prove(ctx context.Context, peers []plan.Peer) (plan.Proof, err
 	}
 	proof.Served = plan.Digest(want)
 	return proof, s.askPeers(ctx, peers, &proof)
+}
+
+// closes reports whether the plan takes the listener away.
+func (s *Session) closes() bool {
+	return slices.ContainsFunc(s.ops, func(o plan.Op) bool {
+		u, ok := o.(plan.SetUnit)
+		return ok && !u.Active
+	})
+}
+
+// leafAfter is the DER of the leaf that the listener should show after the
+// switch: a new one, one of the generation that a link goes back to, or the
+// one that lay there before.
+func (s *Session) leafAfter() []byte {
+	if leaf := s.staged.leaves[s.serving.Certificate]; leaf != nil {
+		return leaf
+	}
+	content, _ := s.seen.Content(s.serving.Path)
+	real, _, _ := s.seen.Resolve(s.serving.Path)
+	for _, o := range s.ops {
+		if l, ok := o.(plan.Link); ok && path.Dir(real) == l.Path {
+			content, _ = s.seen.Content(path.Join(path.Dir(l.Path), l.Target, path.Base(real)))
+		}
+	}
+	if block, _ := pem.Decode(content); block != nil {
+		return block.Bytes
+	}
+	return nil
 }
 
 // askPeers has every peer dial. One acceptance proves; refusals alone revert;

@@ -29,7 +29,7 @@ steps=
 while IFS= read -r l; do
 	case $l in "step "*) steps="$l$nl$steps" ;; esac
 done <"$J"
-pending= stopped= service= tls_before=yes was_running=
+pending= stopped= started= service= tls_before=yes was_running=
 put_back() { # step, path, was, target
 	case $3 in
 	absent) rm -f -- "$2" ;;
@@ -71,10 +71,15 @@ for l in $steps; do
 	unit)
 		# step N unit UNIT SERVICE was ENABLED ACTIVE RUNNING
 		[ "$7" = disabled ] && systemctl --no-reload disable "$p" >/dev/null 2>&1 </dev/null
-		if [ "$8" != active ]; then
+		[ "$7" = enabled ] && systemctl --no-reload enable "$p" >/dev/null 2>&1 </dev/null
+		if [ "$8" = active ] && ! systemctl is-active --quiet "$p"; then
+			service=$5 was_running=$9
+			started=$p
+		elif [ "$8" != active ]; then
 			tls_before=
 			service=$5 was_running=$9
-			stopped=$p
+			# At boot the unit may be queued and not yet active.
+			if [ "$who" = boot ] || systemctl is-active --quiet "$p" || systemctl is-failed --quiet "$p"; then stopped=$p; fi
 		fi
 		;;
 	activate)
@@ -102,6 +107,15 @@ elif [ -n "$stopped" ]; then
 		timeout 60 systemctl stop "$stopped" >/dev/null 2>&1 </dev/null
 		systemctl reset-failed "$service" "${service%.service}.socket" >/dev/null 2>&1 </dev/null
 		for s in "" -ro -admin; do timeout 60 systemctl start "${service%.service}$s.socket" >/dev/null 2>&1 </dev/null; done
+		[ "$was_running" != active ] || timeout 60 systemctl start "$service" >/dev/null 2>&1 </dev/null
+	fi
+elif [ -n "$started" ]; then
+	if systemctl is-active --quiet "$service" && job; then
+		pending="a guest's job runs: $started is not open"
+		note "revert-pending $pending"
+	else
+		timeout 60 systemctl stop "$service" >/dev/null 2>&1 </dev/null
+		timeout 60 systemctl start "$started" >/dev/null 2>&1 </dev/null
 		[ "$was_running" != active ] || timeout 60 systemctl start "$service" >/dev/null 2>&1 </dev/null
 	fi
 elif [ -n "$service" ]; then

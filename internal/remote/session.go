@@ -42,8 +42,12 @@ const (
 
 // Durations of the host transaction, in the host's uptime.
 const (
-	leaseFor    = 5 * time.Minute
-	revertAfter = 2 * time.Minute
+	leaseMargin = 3 * time.Minute // that a lease outlasts the reverter
+
+	// DefaultRevertAfter is how long after the switch the reverter acts when
+	// nobody confirmed; MinRevertAfter the shortest that leaves time to prove.
+	DefaultRevertAfter = 2 * time.Minute
+	MinRevertAfter     = 15 * time.Second
 )
 
 // SessionConfig is what the transactions of a run need to know.
@@ -52,6 +56,9 @@ type SessionConfig struct {
 	Owner string // user@machine of this program, shown to whom the lease keeps out
 	// RevertService is the unit that runs the reverter at boot.
 	RevertService []byte
+	// RevertAfter is how long the host waits for the confirmation; zero means
+	// DefaultRevertAfter.
+	RevertAfter time.Duration
 	// Render makes a file's new content from an operation with edits.
 	Render func(o plan.WriteFile, have []byte) ([]byte, error)
 	Now    func() time.Time
@@ -87,6 +94,9 @@ type Serving struct {
 // NewSession prepares a transaction over a connection, which the session uses
 // but does not close, and replaces when it is lost.
 func NewSession(d *Dialer, c *Conn, e Endpoint, serving Serving, cfg SessionConfig) *Session {
+	if cfg.RevertAfter == 0 {
+		cfg.RevertAfter = DefaultRevertAfter
+	}
 	return &Session{cfg: cfg, dialer: d, end: e, conn: c, serving: serving}
 }
 
@@ -111,7 +121,7 @@ func whole(parts ...string) []byte {
 
 // head is the head of every changing script.
 func (s *Session) head(nonce string) string {
-	return fmt.Sprintf("trap '' PIPE HUP\nN=%s R=%s O=%s F=%d T=%d\n%s", nonce, facts.Quote(s.cfg.Run), facts.Quote(s.cfg.Owner), s.fence, int(leaseFor.Seconds()), leaseScript)
+	return fmt.Sprintf("trap '' PIPE HUP\nN=%s R=%s O=%s F=%d T=%d\n%s", nonce, facts.Quote(s.cfg.Run), facts.Quote(s.cfg.Owner), s.fence, int((s.cfg.RevertAfter + leaseMargin).Seconds()), leaseScript)
 }
 
 // answer is what a changing script said.

@@ -24,6 +24,7 @@ type step struct {
 	mode   uint32
 	// Of units.
 	service string
+	off     bool // the unit is disabled and stopped
 	how     plan.How
 	// Of trees: the staged key and certificate and their owner and modes.
 	key *keyStep
@@ -100,10 +101,10 @@ func (s *Session) layout(ops plan.Ops) (*staged, error) {
 		case plan.Enrol:
 			s.enrol(st, o)
 		case plan.SetUnit:
-			if !o.Enabled || !o.Active {
-				return nil, fmt.Errorf("unit %s: only enabling and starting is known", o.Unit)
+			if o.Enabled != o.Active {
+				return nil, fmt.Errorf("unit %s: a unit is enabled and started, or neither", o.Unit)
 			}
-			st.add(step{kind: "unit", path: o.Unit, service: o.Service})
+			st.add(step{kind: "unit", path: o.Unit, service: o.Service, off: !o.Enabled})
 		case plan.Activate:
 			st.add(step{kind: "activate", path: o.Unit, how: o.How})
 		default:

@@ -11,10 +11,8 @@ import (
 	"github.com/virtrust/virtrust/internal/facts"
 )
 
-const (
-	runLimit    = 90 * time.Second
-	switchLimit = 110 * time.Second // under revertAfter: the reverter never overtakes a switch that we still wait for
-)
+// runLimit bounds a script that touches nothing live.
+const runLimit = 90 * time.Second
 
 // Switch verifies what was staged, arms the reverter, switches every name and
 // activates, in one script. After an error only End knows what is true.
@@ -74,7 +72,7 @@ func (s *Session) Switch(ctx context.Context) error {
 	}
 	wait := 0
 	if s.needsTimer() {
-		wait = int(revertAfter.Seconds())
+		wait = int(s.cfg.RevertAfter.Seconds())
 	}
 	fmt.Fprintf(&b, "arm %d\n", wait)
 	for i, t := range s.staged.steps {
@@ -87,14 +85,20 @@ func (s *Session) Switch(ctx context.Context) error {
 		case "gone":
 			fmt.Fprintf(&b, "do_gone %d %s\n", n, q(t.path))
 		case "unit":
-			fmt.Fprintf(&b, "do_unit %d %s %s\n", n, q(t.path), q(t.service))
+			do := "do_unit"
+			if t.off {
+				do = "do_unit_off"
+			}
+			fmt.Fprintf(&b, "%s %d %s %s\n", do, n, q(t.path), q(t.service))
 		case "activate":
 			fmt.Fprintf(&b, "do_activate %d %s %s\n", n, q(t.path), q(string(t.how)))
 		}
 	}
 	b.WriteString("flush\njournal \"switched at $(date +%s)\"\nsay switched '' yes\n")
 	s.switched = true
-	_, err := s.run(ctx, "switching", switchLimit, nonce, whole(b.String()))
+	// Shorter than the reverter's timer: it never overtakes a switch that we
+	// still wait for.
+	_, err := s.run(ctx, "switching", s.cfg.RevertAfter-MinRevertAfter/3, nonce, whole(b.String()))
 	return err
 }
 

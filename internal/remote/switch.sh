@@ -137,6 +137,19 @@ do_unit() { # step, unit, service
 	systemctl is-active --quiet "$2" || fail "cannot start $2: $out"
 	out=$(timeout 60 systemctl start "$3" 2>&1 </dev/null) || fail "$3 does not start: $out"
 }
+do_unit_off() { # step, unit, service
+	flush
+	systemctl disable "$2" >/dev/null 2>&1 </dev/null || fail "cannot disable $2"
+	systemctl is-active --quiet "$2" || return 0
+	if [ -n "$3" ] && systemctl is-active --quiet "$3"; then
+		timeout 60 systemctl stop "$3" >/dev/null 2>&1 </dev/null
+		timeout 60 systemctl stop "$2" >/dev/null 2>&1 </dev/null
+		# Not counted as the restart that reads files which later steps write.
+		out=$(timeout 60 systemctl start "$3" 2>&1 </dev/null) || fail "$3 does not start: $out"
+		return 0
+	fi
+	out=$(timeout 60 systemctl stop "$2" 2>&1 </dev/null) || fail "cannot stop $2: $out"
+}
 do_activate() { # step, unit, how
 	flush
 	[ -z "$restarted" ] || return 0

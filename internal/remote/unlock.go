@@ -20,7 +20,7 @@ func Unlock(ctx context.Context, c *Conn, host, run string) error {
 	a, err := s.run(ctx, "unlocking", runLimit, nonce, whole(s.head(nonce), fmt.Sprintf(`
 [ -n "$lrun" ] || die failed "nobody holds a lease" 20
 [ "$lrun" = %s ] || die failed "the lease is held by run $lrun of $lowner" 20
-rm -f "$L/lease"
+printf 'fence %%s\n' "$lfence" >"$L/lease.new" && mv -f "$L/lease.new" "$L/lease" || die failed "cannot write $L/lease" 70
 say free '' yes`, facts.Quote(run))))
 	if err != nil {
 		return err
