@@ -23,6 +23,39 @@ type frame struct {
 	data      []byte
 }
 
+// Frame is one framed answer of a script that uses the same framing.
+type Frame struct {
+	Kind, Arg string
+	Data      []byte
+}
+
+// Frames gives the frames that arrived whole, whatever came after them. It is
+// for scripts that may end early.
+func Frames(nonce string, out []byte) []Frame {
+	head := []byte(nonce + " ")
+	var frames []Frame
+	for {
+		start := bytes.Index(out, head)
+		if start < 0 {
+			return frames
+		}
+		out = out[start:]
+		nl := bytes.IndexByte(out, '\n')
+		if nl < 0 {
+			return frames
+		}
+		kind, rest, _ := strings.Cut(string(out[len(head):nl]), " ")
+		length, arg, _ := strings.Cut(rest, " ")
+		n, err := strconv.Atoi(length)
+		out = out[nl+1:]
+		if err != nil || n < 0 || n > len(out) {
+			return frames
+		}
+		frames = append(frames, Frame{Kind: kind, Arg: arg, Data: out[:n:n]})
+		out = out[n:]
+	}
+}
+
 // Parse reads the output of Script. What it returns is bounded by the size of
 // the output. Errors wrap ErrTorn or ErrNoScript.
 func Parse(nonce string, out []byte) (*Host, error) {
