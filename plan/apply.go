@@ -213,7 +213,11 @@ func (r *Runner) host(ctx context.Context, h *HostPlan) HostReport {
 	case errors.As(workErr, &locked):
 		return fail(step, Held, workErr)
 	case out == Committed:
-		// The reply of the commit was lost and the journal has it.
+		// The reply of the commit was lost and the journal has it, or a
+		// change of files alone was committed before its proof failed.
+		if hr.Proof != nil && step == "prove" {
+			hr.Proof.NotProved = workErr.Error()
+		}
 		hr.Result, hr.Ops = Changed, len(h.Ops)
 		hr.Took = r.Now().Sub(began)
 		r.event(h.Host, "end", "", Changed)

@@ -3,8 +3,14 @@
 # arm, then do_* for every step.
 D=$S/run-$R
 notes= restarted= touched=
-fail() { # what; the controller has the rest done by the reverter
-	[ -n "$touched" ] && journal "failed $1"
+fail() { # what; with a timer the controller has the reverter act, else we do
+	if [ -n "$touched" ]; then
+		journal "failed $1"
+		if [ "$touched" = alone ]; then
+			exec 9>&-
+			/bin/sh "$S/revert.sh" run </dev/null >/dev/null 2>&1
+		fi
+	fi
 	die failed "$1" 20
 }
 want_sum() { # path, sha256
@@ -94,6 +100,18 @@ arm() { # seconds; 0 for a switch that ends within this script
 	journal "armed $1"
 	durable "$D/journal" "$S/revert.sh" "$S/armed" "$D" "$D/saved" "$S"
 	touched=yes
+	[ "$1" -gt 0 ] || touched=alone
+}
+finish() { # what only changed files is committed here: nobody has to confirm it
+	flush
+	journal "switched at $(date +%s)"
+	if [ "$touched" = alone ]; then
+		journal "committed at $(date +%s)"
+		durable "$D/journal"
+		rm -f "$S/armed"
+		durable "$S"
+	fi
+	say switched '' yes
 }
 do_dir() { # step, path, mode, owner:group
 	mkdir -m "$3" -- "$2" && chown "$4" "$2" && chmod "$3" "$2" || fail "cannot make $2"
@@ -129,6 +147,7 @@ do_unit() { # step, unit, service
 	fi
 	# A socket cannot be added while its service runs, and a client may wake
 	# the service in between.
+	systemctl reset-failed "$2" "$3" >/dev/null 2>&1 </dev/null
 	for i in 1 2 3 4 5; do
 		timeout 60 systemctl stop "$3" >/dev/null 2>&1 </dev/null
 		out=$(timeout 60 systemctl start "$2" 2>&1 </dev/null) && break

@@ -96,11 +96,14 @@ func TestPlanGolden(t *testing.T) {
 		"fresh":      newPlan(fresh(t, "kvm1", 1), fresh(t, "kvm2", 2), settled("kvm3", now.AddDate(0, 1, 3))),
 		"renewal":    newPlan(renewal(t, "kvm1", 1, now.AddDate(0, 0, 20)), settled("kvm2", now.AddDate(0, 1, 0))),
 		"nothing":    newPlan(settled("kvm1", now.AddDate(0, 1, 14)), settled("kvm2", now.AddDate(0, 1, 12))),
+		"problem":    newPlan(settled("kvm1", now.AddDate(0, 1, 14)), settled("kvm2", time.Time{})),
 		"large":      large(t),
 		"exceptions": exceptions(t),
 		"hostile":    hostile(t),
 	}
 	plans["fresh"].Findings = []plan.Finding{{Code: "ca-ends-soon", Severity: plan.Warning, Text: `authority "libvirt" ends 2027-03-01`, Hint: "make a new generation of it in time"}}
+	plans["problem"].Hosts[1].Findings = []plan.Finding{{Code: "plain-listener", Severity: plan.Problem, Host: "kvm2",
+		Text: "libvirtd-tcp.socket is active: libvirt answers in plain text", Hint: "systemctl disable --now libvirtd-tcp.socket"}}
 	for name, p := range plans {
 		t.Run(name, func(t *testing.T) {
 			golden(t, "plan-"+name, func(w io.Writer, o Options) error { return Plan(w, p, o) })

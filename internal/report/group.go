@@ -72,7 +72,7 @@ func key(h *plan.HostPlan, own own) string {
 		case plan.MakeDir:
 			add(o.Mode, o.Owner, o.Group)
 		case plan.WriteFile:
-			add(o.Before.Type, o.After.Mode, o.After.Owner, o.After.Group, permissions(o.Before, o.After), string(o.Content))
+			add(o.Before.Type, o.After.Mode, o.After.Owner, o.After.Group, permissions(o.Before, o.After), own.digest(o.Content))
 			for _, e := range o.Edits {
 				add(e.Key, e.Old, e.New)
 			}
@@ -84,6 +84,11 @@ func key(h *plan.HostPlan, own own) string {
 			p := o.Profile
 			add(o.Certificate, o.Authority, o.Issuer, p.Organization, p.OrganizationalUnit, p.Usages, p.Algorithm(), p.KeyUsage, p.Lifetime,
 				o.Owner, o.Group, o.KeyMode, o.Adopt != nil, o.Old != nil)
+			// The shape of the names counts: a host that lacks the address of a
+			// network stands apart.
+			for _, n := range namesOf(p) {
+				add(n)
+			}
 			for _, l := range o.Links {
 				add(l.Path)
 			}

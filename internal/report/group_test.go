@@ -71,6 +71,12 @@ func TestGroups(t *testing.T) {
 		"key usage":     {func(h *plan.HostPlan) { enrolOf(h, func(e *plan.Enrol) { e.Profile.KeyUsage = "strict" }) }, 2},
 		"first one":     {func(h *plan.HostPlan) { enrolOf(h, func(e *plan.Enrol) { e.Old = nil }) }, 2},
 		"old issuer":    {func(h *plan.HostPlan) { enrolOf(h, func(e *plan.Enrol) { e.Old.Issuer = "CN=someone" }) }, 2},
+		"lacks an address": {func(h *plan.HostPlan) {
+			enrolOf(h, func(e *plan.Enrol) {
+				e.Profile.IPs = e.Profile.IPs[:1]
+				e.Old.IPs = e.Old.IPs[:1]
+			})
+		}, 2},
 		"a new address": {func(h *plan.HostPlan) {
 			enrolOf(h, func(e *plan.Enrol) { e.Profile.IPs = append(e.Profile.IPs, netip.MustParseAddr("192.0.2.1")) })
 		}, 2},

@@ -26,6 +26,7 @@ type subject struct {
 	severity plan.Severity
 	code     string
 	hosts    []string // in the order of the notices
+	named    map[string]bool
 	topics   []*topic
 }
 
@@ -50,7 +51,7 @@ func (p *page) notices(title string, list []notice) {
 		id := string(n.severity) + "\x01" + n.code
 		s := bySubject[id]
 		if s == nil {
-			s = &subject{severity: n.severity, code: n.code}
+			s = &subject{severity: n.severity, code: n.code, named: map[string]bool{}}
 			bySubject[id] = s
 			heads = append(heads, s)
 		}
@@ -71,7 +72,8 @@ func (p *page) notices(title string, list []notice) {
 		t.texts, t.hints, t.owns = append(t.texts, n.text), append(t.hints, n.hint), append(t.owns, o)
 		if n.host != "" {
 			t.hosts[n.host] = true
-			if !slices.Contains(s.hosts, n.host) {
+			if !s.named[n.host] {
+				s.named[n.host] = true
 				s.hosts = append(s.hosts, n.host)
 			}
 		}

@@ -119,7 +119,17 @@ func (p *page) summary(s sorted) {
 		if len(s.nothing) == 1 {
 			verb = "is"
 		}
-		p.hang("", fmt.Sprintf("Nothing to do: %s %s as the configuration wants.", count(len(s.nothing), "host"), verb), &p.good)
+		problems := 0
+		for _, f := range s.findings {
+			if f.severity == plan.Problem {
+				problems++
+			}
+		}
+		if problems > 0 {
+			p.hang("", fmt.Sprintf("Nothing that apply would change on %s, but %s above.", count(len(s.nothing), "host"), count(problems, "problem")), &p.bad)
+		} else {
+			p.hang("", fmt.Sprintf("Nothing to do: %s %s as the configuration wants.", count(len(s.nothing), "host"), verb), &p.good)
+		}
 		p.nextDue(s.nothing)
 		return
 	}

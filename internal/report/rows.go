@@ -8,6 +8,7 @@ const (
 	StateDue        = "due"        // renewal is due, the certificate works
 	StateExpiring   = "expiring"   // below the threshold that was asked for
 	StateExpired    = "expired"    // no longer valid
+	StateMissing    = "missing"    // there is no certificate in place
 	StateNotServed  = "not served" // in place, and no listener shows it
 	StateDiffers    = "differs"    // the listener shows another one
 	StateUnreadable = "unreadable" // the host or the certificate could not be read

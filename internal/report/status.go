@@ -145,7 +145,7 @@ func (p *page) statusNotes(rows []StatusRow) {
 	var list []notice
 	for _, r := range rows {
 		text := r.Note
-		if r.State == StateDiffers && r.Served != "" {
+		if r.State == StateDiffers && r.Served != "" && r.Served != r.OnDisk {
 			text = strings.TrimPrefix(text+"; ", "; ") + "served " + short(r.Served) + ", on disk " + short(r.OnDisk)
 		}
 		if text == "" {
@@ -181,7 +181,7 @@ func (p *page) statusSummary(rows []StatusRow) {
 		}
 	}
 	var parts []string
-	order := []string{StateOK, StateDue, StateExpiring, StateExpired, StateNotServed, StateDiffers, StateUnreadable}
+	order := []string{StateOK, StateDue, StateExpiring, StateExpired, StateMissing, StateNotServed, StateDiffers, StateUnreadable}
 	for _, r := range rows {
 		if !slices.Contains(order, r.State) {
 			order = append(order, r.State)

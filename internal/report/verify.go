@@ -3,7 +3,6 @@ package report
 import (
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/charmbracelet/lipgloss"
 
@@ -98,7 +97,7 @@ func (p *page) checks(rows []CheckRow) {
 		if passed[what] < all[what] {
 			head, style = "  FAIL  ", &p.bad
 		}
-		p.hang(head, fmt.Sprintf("%s: %d of %s", Safe(what), passed[what], count(all[what], "host")), style)
+		p.hang(head, fmt.Sprintf("%s: %d of %d passed", Safe(what), passed[what], all[what]), style)
 	}
 	p.notices("Failed checks:", list)
 }
@@ -109,10 +108,12 @@ func (p *page) dials(rows []VerifyRow) {
 		return
 	}
 	var hosts []string
+	known := map[string]bool{}
 	bad := 0
 	for _, r := range rows {
 		for _, h := range []string{r.From, r.To} {
-			if !slices.Contains(hosts, h) {
+			if !known[h] {
+				known[h] = true
 				hosts = append(hosts, h)
 			}
 		}
@@ -192,7 +193,7 @@ func (p *page) refusals(rows []VerifyRow) {
 		case out[r.From] > 1 && failed[r.From] == out[r.From]:
 			byFrom = append(byFrom, notice{code: fmt.Sprintf("from %s, all %d dials", r.From, out[r.From]), text: r.Text, host: r.To})
 		default:
-			byTo = append(byTo, notice{code: "to " + r.To + " (" + r.Address + ")", text: r.Text, host: r.From})
+			byTo = append(byTo, notice{code: "to " + r.To, text: r.Address + ": " + r.Text, host: r.From})
 		}
 	}
 	p.notices("Accepted by no other host (dialled):", byFrom)
