@@ -42,9 +42,37 @@ policy "libvirt" {
     }
   }
 
+  # QEMU's own identity, for migration: both ends show it. QEMU processes can
+  # read it, so libvirtd must not accept it: another authority signs it. QEMU
+  # finds server and client pair by name; they are one pair with both usages.
+  certificate "qemu" {
+    needed_for = "migration"
+    authority  = authority.qemu
+    usages     = ["server", "client"]
+    lifetime   = "90d"
+    key_usage  = "compatible"
+
+    key {
+      algorithm = "ecdsa-p256"
+    }
+
+    install {
+      directory = "/etc/pki/qemu"
+      cert      = "server-cert.pem"
+      key       = "server-key.pem"
+      aliases   = { "client-cert.pem" = "client-key.pem" }
+      owner     = "@qemu" # the account that QEMU runs as on that host
+    }
+  }
+
   trust "/etc/pki/CA/cacert.pem" {
     authorities = [authority.libvirt]
-    crl         = "/etc/pki/CA/cacrl.pem"
+    foreign     = "keep"
+  }
+
+  trust "/etc/pki/qemu/ca-cert.pem" {
+    needed_for  = "migration"
+    authorities = [authority.qemu]
     foreign     = "keep"
   }
 
@@ -53,6 +81,15 @@ policy "libvirt" {
   settings "/etc/libvirt/libvirtd.conf" {
     listen_tcp                = false
     tls_no_verify_certificate = false
+  }
+
+  # Both are written, although they are defaults, because stray directories
+  # and old versions have others. migration = "required" adds the setting that
+  # refuses a migration without TLS.
+  settings "/etc/libvirt/qemu.conf" {
+    needed_for                = "migration"
+    migrate_tls_x509_cert_dir = "/etc/pki/qemu"
+    migrate_tls_x509_verify   = true
   }
 
   listener "libvirt" {
