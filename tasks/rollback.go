@@ -101,10 +101,8 @@ func (j *Journal) UndoQueries() []facts.Query {
 			if isCurrent(s) {
 				tree := path.Dir(s.Path)
 				qs = append(qs, facts.Dir(tree))
-				for _, g := range []string{s.Target, s.Now + "a"} {
-					if g != "" && path.Base(g) == g {
-						qs = append(qs, facts.Content(path.Join(tree, g, "cert.pem")), facts.Key(path.Join(tree, g, "key.pem")))
-					}
+				if g := s.Target; g != "" && path.Base(g) == g {
+					qs = append(qs, facts.Content(path.Join(tree, g, "cert.pem")), facts.Key(path.Join(tree, g, "key.pem")))
 				}
 			}
 		case "unit":
@@ -127,7 +125,16 @@ func (j *Journal) Undo(h *facts.Host, trust pki.Trust, now time.Time) ([]plan.Op
 		return nil, fmt.Errorf("the last transaction (run %s) is %s, not committed: there is nothing to roll back", j.Run, j.State)
 	}
 	u := undo{Journal: j, host: h, trust: trust, now: now}
+	seen := map[string]bool{}
 	for _, s := range slices.Backward(j.Steps) {
+		if isCurrent(s) {
+			// An adoption switches twice; the pair that was there before is
+			// the generation of the first switch.
+			if seen[s.Path] {
+				continue
+			}
+			seen[s.Path] = true
+		}
 		if err := u.step(s); err != nil {
 			return nil, err
 		}
@@ -211,11 +218,8 @@ func (u *undo) generation(s JournalStep, before plan.State) error {
 	tree := path.Dir(s.Path)
 	to := s.Target
 	if s.Was == "absent" {
-		to = s.Now + "a"
-		if !slices.Contains(u.host.Dirs[tree], to) {
-			u.ops = append(u.ops, plan.Remove{Meta: u.meta(plan.WaveIdentity), Path: s.Path, Before: before})
-			return nil
-		}
+		u.ops = append(u.ops, plan.Remove{Meta: u.meta(plan.WaveIdentity), Path: s.Path, Before: before})
+		return nil
 	}
 	content, _ := u.host.Content(path.Join(tree, to, "cert.pem"))
 	certs := pki.ParseBundle(content).Certs

@@ -42,13 +42,14 @@ func (s *Session) Switch(ctx context.Context) error {
 			fmt.Fprintf(&b, "dress %s root:root 0755 %s\ndurable %s %s %s\n", q(t.from), q(t.path), q(cert), q(key), q(t.from))
 		}
 	}
-	// Where two steps change one name, the state before the first is the one
-	// to return to and the state after the last the one to expect.
-	noted := map[string]bool{}
+	// Where two steps change one name, the second begins with what the first
+	// leaves: each is undone by itself, from wherever the switch stopped.
+	noted := map[string]string{}
 	for i, t := range s.staged.steps {
 		n := i + 1
 		before := t.before
-		if noted[t.path] {
+		if prev, again := noted[t.path]; again {
+			fmt.Fprintf(&b, "note %s\n", q(fmt.Sprintf("step %d %s %s now %s was link %s", n, t.kind, t.path, t.now, prev)))
 			continue
 		}
 		typ, what := string(before.Type), before.Digest
@@ -59,11 +60,12 @@ func (s *Session) Switch(ctx context.Context) error {
 		case "dir", "tree":
 			fmt.Fprintf(&b, "note_%s %d %s\n", t.kind, n, q(t.path))
 		case "file", "link":
-			fmt.Fprintf(&b, "note_%s %d %s %s %s %s\n", t.kind, n, q(t.path), q(typ), q(what), q(s.last(t).now))
-			noted[t.path] = true
+			fmt.Fprintf(&b, "note_%s %d %s %s %s %s\n", t.kind, n, q(t.path), q(typ), q(what), q(t.now))
+			if t.kind == "link" {
+				noted[t.path] = t.now
+			}
 		case "gone":
 			fmt.Fprintf(&b, "note_gone %d %s %s %s\n", n, q(t.path), q(typ), q(what))
-			noted[t.path] = true
 		case "unit":
 			fmt.Fprintf(&b, "note_unit %d %s %s\n", n, q(t.path), q(t.service))
 		case "activate":
@@ -100,14 +102,4 @@ func (s *Session) Switch(ctx context.Context) error {
 	// still wait for.
 	_, err := s.run(ctx, "switching", s.cfg.RevertAfter-MinRevertAfter/3, nonce, whole(b.String()))
 	return err
-}
-
-// last is the last step that changes the same name.
-func (s *Session) last(t step) step {
-	for _, u := range slices.Backward(s.staged.steps) {
-		if u.path == t.path && u.kind == t.kind {
-			return u
-		}
-	}
-	return t
 }
