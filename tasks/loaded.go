@@ -31,14 +31,18 @@ func loaded(h *facts.Host, unit, item, digest string, paths ...string) bool {
 	}
 	started := h.Since(u.Started)
 	for _, p := range paths {
-		// The clock is known to the second only: a change just before the
-		// start counts as not read, which costs a reload at most.
-		if changed(h, p).After(started.Add(-time.Second)) {
+		// The two clocks are known to some hundredths of a second: a change
+		// just before the start counts as not read.
+		if changed(h, p).After(started.Add(-startSlack)) {
 			return false
 		}
 	}
 	return true
 }
+
+// startSlack is how exactly a process's start is known: the kernel tells the
+// uptime in hundredths, read a moment after the clock.
+const startSlack = 100 * time.Millisecond
 
 // changed is the last change of p or of a link on the way to its content.
 func changed(h *facts.Host, p string) time.Time {
