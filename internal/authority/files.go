@@ -198,7 +198,7 @@ func writeNew(path string, data []byte, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp)
+	defer func() { _ = os.Remove(temp) }() // gone already after the rename
 	defer f.Close()
 	if err := f.Chmod(mode); err != nil {
 		return err

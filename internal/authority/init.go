@@ -80,7 +80,7 @@ func Init(ctx context.Context, p Params, l *ledger.Ledger) (pki.Authority, error
 	if err := os.MkdirAll(p.KeyDir, keyDirMode(p)); err != nil {
 		return fail(err)
 	}
-	if err := os.MkdirAll(p.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(p.Dir, 0o755); err != nil { //nolint:gosec // G301: public files, committed with the configuration
 		return fail(err)
 	}
 	var written []string

@@ -125,7 +125,7 @@ func wipeKey(key crypto.Signer) {
 	}
 	switch k := key.(type) {
 	case *ecdsa.PrivateKey:
-		wipe(k.D)
+		wipe(k.D) //nolint:staticcheck // SA1019: there is no other way to overwrite it
 	case *rsa.PrivateKey:
 		wipe(k.D)
 		for _, p := range k.Primes {

@@ -191,7 +191,7 @@ func runSecret(ctx context.Context, line string, o Options) (Secret, error) {
 	if err == nil && len(secret.Bytes()) > maxSecret {
 		// Resolve refuses it; do not wait for a program that prints for ever.
 		cancel()
-		cmd.Wait()
+		_ = cmd.Wait() // it was ended by us
 		return secret, nil
 	}
 	if waited := cmd.Wait(); err == nil {

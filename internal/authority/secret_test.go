@@ -130,11 +130,11 @@ func TestNothingLeaks(t *testing.T) {
 			t.Errorf("%s was not searched: %v", name, searched)
 		}
 	}
-	if contains(logged.Bytes(), []byte("CANARY")) || contains(logged.Bytes(), secretKey) || strings.Contains(logged.String(), key.D.String()) {
+	if contains(logged.Bytes(), []byte("CANARY")) || contains(logged.Bytes(), secretKey) || strings.Contains(logged.String(), key.D.String()) { //nolint:staticcheck // SA1019: the bytes themselves are what is looked for
 		t.Errorf("a secret is shown in:\n%s", logged.String())
 	}
 	a.Close()
-	if key.D.Sign() != 0 && len(bytes.Trim(key.D.Bytes(), "\x00")) != 0 {
+	if key.D.Sign() != 0 && len(bytes.Trim(key.D.Bytes(), "\x00")) != 0 { //nolint:staticcheck // SA1019: the bytes themselves are what is looked for
 		t.Error("Close left the key in memory")
 	}
 }

@@ -72,7 +72,7 @@ func (l *Ledger) begin(ctx context.Context, conn *sql.Conn) (*sql.Tx, error) {
 		tx, err := conn.BeginTx(ctx, nil)
 		if isBusy(err) && ctx.Err() == nil && time.Now().Before(deadline) {
 			l.contended.Store(time.Now().UnixMilli())
-			time.Sleep(longestPause/10 + rand.N(longestPause*9/10))
+			time.Sleep(longestPause/10 + rand.N(longestPause*9/10)) //nolint:gosec // G404: spreads retries, protects nothing
 			continue
 		}
 		if isBusy(err) && ctx.Err() == nil {

@@ -167,7 +167,6 @@ var (
 	oidAnyPurpose = asn1.ObjectIdentifier{2, 5, 29, 37, 0}
 	oidExtPurpose = asn1.ObjectIdentifier{2, 5, 29, 37}
 	oidExtUsage   = asn1.ObjectIdentifier{2, 5, 29, 15}
-	oidExtBasic   = asn1.ObjectIdentifier{2, 5, 29, 19}
 )
 
 func purposeExtension(usages []Usage) (pkix.Extension, error) {

@@ -54,7 +54,8 @@ func TestSpread(t *testing.T) {
 	if len(seen) < 95 {
 		t.Errorf("%d different spreads for 100 hosts", len(seen))
 	}
-	if pki.Spread(90*day, "kvm1", "a") == pki.Spread(90*day, "kvm1", "b") || pki.Spread(90*day, "kvm1", "a") != pki.Spread(90*day, "kvm1", "a") {
+	first, again := pki.Spread(90*day, "kvm1", "a"), pki.Spread(90*day, "kvm1", "a")
+	if first == pki.Spread(90*day, "kvm1", "b") || first != again {
 		t.Error("the spread does not depend on the certificate, or on something else")
 	}
 	if got := pki.Spread(90*day, "kvm1", "libvirt-server"); got != 347808*time.Second {
