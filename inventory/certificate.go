@@ -57,6 +57,7 @@ func (l *loader) certificate(r *reader, places map[string]*node) Certificate {
 	}
 	c.Scope = r.word("scope", "host", "host")
 	c.KeyUsage = r.word("key_usage", "compatible", "compatible", "strict")
+	c.NeededFor = r.neededFor()
 	lifetimesFit := r.lifetimes(&c)
 	key := &node{spec: keySpec}
 	if k := r.n.find("key", ""); k != nil {
@@ -143,10 +144,9 @@ func (r *reader) install(places map[string]*node, owner *node) Install {
 		Directory: r.path_("directory", true),
 		Cert:      r.path_("cert", false),
 		Key:       r.path_("key", false),
-		Owner:     r.account("owner"),
-		Group:     r.account("group"),
-		KeyMode:   r.mode("key_mode", 0o600),
 	}
+	r.access(&in)
+	in.Aliases = r.aliases()
 	for _, name := range []string{"directory", "cert", "key"} {
 		if r.n.attrs[name] == nil {
 			r.missing(name, name+" = …")
@@ -157,7 +157,62 @@ func (r *reader) install(places map[string]*node, owner *node) Install {
 	}
 	r.l.place(r, places, path.Join(in.Directory, in.Cert), owner, r.n.attrs["cert"].expr.Range())
 	r.l.place(r, places, path.Join(in.Directory, in.Key), owner, r.n.attrs["key"].expr.Range())
+	for _, a := range in.Aliases {
+		rng := r.n.attrs["aliases"].expr.Range()
+		r.l.place(r, places, path.Join(in.Directory, a.Cert), owner, rng)
+		r.l.place(r, places, path.Join(in.Directory, a.Key), owner, rng)
+	}
 	return in
+}
+
+// access reads who owns the key. Where that is QEMU's account, the host
+// decides group and mode.
+func (r *reader) access(in *Install) {
+	if owner, _, ok := r.text("owner", ""); ok && owner == QEMUAccount {
+		in.Owner = owner
+		for _, name := range []string{"group", "key_mode"} {
+			if i, ok := r.value(name); ok {
+				r.problem(i, "Two rules for the access to a key", "With owner = \""+QEMUAccount+"\" the host decides group and mode: its members may be more than QEMU. Leave "+name+" out.")
+			}
+		}
+		return
+	}
+	in.Owner, in.Group, in.KeyMode = r.account("owner"), r.account("group"), r.mode("key_mode", 0o600)
+}
+
+// aliases reads { "CERT" = "KEY" }.
+func (r *reader) aliases() []Alias {
+	i, ok := r.value("aliases")
+	if !ok {
+		return nil
+	}
+	if _, is := asRef(i.v); is || !i.v.Type().IsObjectType() && !i.v.Type().IsMapType() {
+		r.problem(i, "Map expected", `Write aliases = { "client-cert.pem" = "client-key.pem" }.`)
+		return nil
+	}
+	var out []Alias
+	values := i.v.AsValueMap()
+	for _, cert := range sortedKeys(values) {
+		key, ok := r.asText(i.part(values[cert]))
+		if !ok {
+			continue
+		}
+		for _, p := range []string{cert, key} {
+			if problem := checkPath(p, false); problem != "" {
+				r.problem(i, "Unfit path", problem)
+			}
+		}
+		out = append(out, Alias{Cert: cert, Key: key})
+	}
+	return out
+}
+
+// neededFor reads for which hosts a block is.
+func (r *reader) neededFor() string {
+	if r.n.attrs["needed_for"] == nil {
+		return ""
+	}
+	return r.word("needed_for", "", "migration")
 }
 
 // place gives a path on the host to a block, and refuses it to a second one.

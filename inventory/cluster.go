@@ -37,7 +37,7 @@ func (l *loader) decodeFleet() {
 }
 
 func (r *reader) migration(otherwise Migration) Migration {
-	return Migration(r.word("migration", string(otherwise), string(MigrationOff)))
+	return Migration(r.word("migration", string(otherwise), string(MigrationOff), string(MigrationAvailable), string(MigrationRequired)))
 }
 
 func (l *loader) decodeClusters() {

@@ -173,17 +173,33 @@ type Certificate struct {
 	// computed from the inventory: sorted, no duplicates.
 	DNSNames []string     `json:"dns_names"`
 	IPs      []netip.Addr `json:"ips,omitempty"`
-	Source   Range        `json:"source"`
+	// NeededFor is "migration" on a certificate that only hosts have whose
+	// migration is not off; empty on one that every host has.
+	NeededFor string `json:"needed_for,omitempty"`
+	Source    Range  `json:"source"`
 }
+
+// QEMUAccount as the owner of an identity stands for the account that QEMU
+// runs as on that host. No account can have that name. The group and the mode
+// of the key then follow from the host.
+const QEMUAccount = "@qemu"
 
 // Install says where an identity lives on a host.
 type Install struct {
 	Directory string `json:"directory"` // /etc/pki/libvirt
 	Cert      string `json:"cert"`      // relative to Directory
 	Key       string `json:"key"`       // relative to Directory
-	Owner     string `json:"owner"`
-	Group     string `json:"group"`
-	KeyMode   uint32 `json:"key_mode"` // permission bits, 0600
+	Owner     string `json:"owner"`     // an account, or QEMUAccount
+	Group     string `json:"group"`     // empty with QEMUAccount
+	KeyMode   uint32 `json:"key_mode"`  // permission bits, 0600; 0 with QEMUAccount
+	// Aliases are further names of the same pair, sorted by Cert.
+	Aliases []Alias `json:"aliases,omitempty"`
+}
+
+// Alias is one more name of an identity's certificate and of its key.
+type Alias struct {
+	Cert string `json:"cert"` // relative to the directory
+	Key  string `json:"key"`  // relative to the directory
 }
 
 // TrustFile is a bundle of authorities at one path.
@@ -191,7 +207,8 @@ type TrustFile struct {
 	Path        string   `json:"path"`
 	Authorities []string `json:"authorities"`
 	CRL         string   `json:"crl,omitempty"`
-	Foreign     string   `json:"foreign"` // keep | remove
+	Foreign     string   `json:"foreign"`              // keep | remove
+	NeededFor   string   `json:"needed_for,omitempty"` // as Certificate.NeededFor
 	Source      Range    `json:"source"`
 }
 
@@ -207,8 +224,9 @@ type Setting struct {
 	Key   string         `json:"key"`
 	Value conffile.Value `json:"-"`
 	// Text is Value in libvirt's syntax.
-	Text   string `json:"value"`
-	Source Range  `json:"source"`
+	Text      string `json:"value"`
+	NeededFor string `json:"needed_for,omitempty"` // as Certificate.NeededFor
+	Source    Range  `json:"source"`
 }
 
 // Listener is a daemon's TLS port.
@@ -228,11 +246,14 @@ type Firewall struct {
 
 // Allow is one opening. From holds network names, CIDRs or "peers".
 type Allow struct {
-	Name   string   `json:"name"`
-	Port   int      `json:"port,omitempty"`
-	Ports  string   `json:"ports,omitempty"`
-	From   []string `json:"from,omitempty"`
-	Source Range    `json:"source"`
+	Name  string   `json:"name"`
+	Port  int      `json:"port,omitempty"`
+	Ports string   `json:"ports,omitempty"`
+	From  []string `json:"from,omitempty"`
+	// Sources are the ranges of addresses that From stands for on this host:
+	// sorted, no duplicates, shared between hosts.
+	Sources []netip.Prefix `json:"-"`
+	Source  Range          `json:"source"`
 }
 
 // Rollout bounds how a cluster is changed.

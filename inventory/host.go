@@ -109,8 +109,7 @@ func (l *loader) hostPolicy(r *reader, h *Host, cluster *clusterInfo) {
 	if x == nil || !x.ok {
 		return
 	}
-	h.Policy = x.value
-	h.Policy.Certificates = append([]Certificate(nil), x.value.Certificates...)
+	h.Policy = l.forHost(x, h)
 	for k := range h.Policy.Certificates {
 		c := &h.Policy.Certificates[k]
 		c.DNSNames, c.IPs = l.certificateNames(h, c)

@@ -121,6 +121,8 @@ func (o *InitOptions) inventory() []byte {
 	body := f.Body()
 	c := body.AppendNewBlock("cluster", []string{o.Cluster}).Body()
 	c.SetAttributeTraversal("policy", reference("policy", "standard"))
+	c.SetAttributeValue("migration", cty.StringVal(string(MigrationAvailable)))
+	c.AppendUnstructuredTokens(comment("# off | available | required: required refuses every migration without TLS"))
 	if o.KnownHosts != "" {
 		body.AppendNewline()
 		s := body.AppendNewBlock("ssh", nil).Body()
@@ -138,11 +140,18 @@ func (o *InitOptions) inventory() []byte {
 func (o *InitOptions) policy() []byte {
 	f := hclwrite.NewEmptyFile()
 	body := f.Body()
-	a := body.AppendNewBlock("authority", []string{"libvirt"}).Body()
-	a.SetAttributeValue("organization", cty.StringVal(o.Organization))
-	a.AppendUnstructuredTokens(comment("# prompt | env:NAME | file:PATH | command:… (only with --allow-exec)"))
-	a.SetAttributeValue("passphrase_from", cty.StringVal("prompt"))
-	body.AppendNewline()
+	for _, name := range []string{"libvirt", "qemu"} {
+		a := body.AppendNewBlock("authority", []string{name}).Body()
+		if name == "qemu" {
+			a.AppendUnstructuredTokens(comment("# of its own: QEMU processes must not be able to log in to libvirtd"))
+		}
+		a.SetAttributeValue("organization", cty.StringVal(o.Organization))
+		if name == "libvirt" {
+			a.AppendUnstructuredTokens(comment("# prompt | env:NAME | file:PATH | command:… (only with --allow-exec)"))
+		}
+		a.SetAttributeValue("passphrase_from", cty.StringVal("prompt"))
+		body.AppendNewline()
+	}
 	p := body.AppendNewBlock("policy", []string{"standard"}).Body()
 	p.AppendUnstructuredTokens(comment("# virtrust template show libvirt prints what this stands for"))
 	p.SetAttributeValue("template", cty.StringVal("libvirt"))

@@ -27,11 +27,7 @@ func (l *loader) listener(r *reader) Listener {
 
 func (l *loader) firewall(r *reader) *Firewall {
 	v := &Firewall{Source: sourceRange(r.n.rng)}
-	v.Backend = r.word("backend", "auto", "none")
-	if r.n.attrs["backend"] == nil {
-		r.bad = true
-		l.later(r.n.rng, "backend", "auto", "firewall")
-	}
+	v.Backend = r.word("backend", "auto", "auto", "firewalld", "ufw", "nftables", "iptables", "none")
 	for _, n := range r.n.all("allow") {
 		c := r.child(n, "allow."+n.label()+".")
 		if c.flag("enabled", true) {
@@ -56,6 +52,15 @@ func (r *reader) allow() Allow {
 		if v.Port != 0 {
 			r.problem(i, "Both port and ports", "Give one of the two.")
 		}
+	}
+	// A comment in a rule of the host carries the name.
+	if strings.Trim(v.Name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" || len(v.Name) > 64 || strings.HasPrefix(v.Name, "-") {
+		r.bad = true
+		r.l.errorAt(r.n.labelRange(), fmt.Sprintf("Unfit name %q", v.Name), "Use at most 64 letters, digits and . _ -")
+	}
+	if v.Port == 0 && v.Ports == "" && v.Name != "migration" && r.n.attrs["port"] == nil && r.n.attrs["ports"] == nil {
+		r.bad = true
+		r.l.errorAt(r.n.rng, "Allow without a port", `Write port = 16514 or ports = "49152-49215". Only allow "migration" has a default: the range of the host's qemu.conf.`)
 	}
 	v.From = r.from()
 	return v

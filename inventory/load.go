@@ -203,6 +203,7 @@ func (l *loader) decode() {
 	l.decodeFleet()
 	l.decodeClusters()
 	l.decodeHosts()
+	l.firewallSources()
 }
 
 func (l *loader) errorAt(rng hcl.Range, summary, detail string) {

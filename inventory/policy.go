@@ -21,6 +21,9 @@ type policy struct {
 	tmpl    string
 	tmplRng hcl.Range // where the template is asked for
 	value   Policy
+	// unbound are the template's authorities that only hosts with migration
+	// need and that nobody declared.
+	unbound []string
 	ok      bool
 }
 
@@ -184,6 +187,10 @@ func (l *loader) decodePolicy(p *policy) {
 		if b.spec != rolloutSpec && !c.flag("enabled", true) {
 			continue
 		}
+		if missing := l.unbound(b, bound); len(missing) > 0 && !badBindings && c.neededFor() != "" {
+			p.unbound = append(p.unbound, missing...)
+			continue
+		}
 		switch b.spec {
 		case certificateSpec:
 			v.Certificates = append(v.Certificates, l.certificate(c, places))
@@ -204,6 +211,49 @@ func (l *loader) decodePolicy(p *policy) {
 		l.checkIssuersTrusted(p)
 	}
 	p.ok = !r.bad
+}
+
+// unbound lists the authorities that a block takes from its template and that
+// are neither bound nor declared.
+func (l *loader) unbound(b *node, bound map[string]*ref) []string {
+	var out []string
+	for _, a := range b.attrs {
+		if a.scope.template == "" {
+			continue
+		}
+		for _, t := range a.expr.Variables() {
+			name, _, ok := step(t)
+			if ok && t.RootName() == "authority" && bound[name] == nil && l.decls["authority"][name] == nil {
+				out = append(out, name)
+			}
+		}
+	}
+	return out
+}
+
+// forHost gives a host its own copy of a policy: without the blocks that only
+// hosts with migration need where it is off.
+func (l *loader) forHost(p *policy, h *Host) Policy {
+	v := p.value
+	off := func(neededFor string) bool { return neededFor == "migration" && h.Migration == MigrationOff }
+	v.Certificates = slices.DeleteFunc(slices.Clone(v.Certificates), func(c Certificate) bool { return off(c.NeededFor) })
+	v.Trusts = slices.DeleteFunc(slices.Clone(v.Trusts), func(t TrustFile) bool { return off(t.NeededFor) })
+	v.Settings = slices.Clone(v.Settings)
+	for i := range v.Settings {
+		v.Settings[i].Values = slices.DeleteFunc(slices.Clone(v.Settings[i].Values), func(s Setting) bool { return off(s.NeededFor) })
+	}
+	v.Settings = slices.DeleteFunc(v.Settings, func(s Settings) bool { return len(s.Values) == 0 })
+	if h.Migration == MigrationOff || len(p.unbound) == 0 {
+		return v
+	}
+	slices.Sort(p.unbound)
+	for _, name := range slices.Compact(p.unbound) {
+		l.errorAt(p.tmplRng, fmt.Sprintf("Authority %q not declared", name), fmt.Sprintf(
+			"Policy %q takes authority.%s from its template for hosts that migrate guests with TLS, such as %s (migration = %q). Declare authority %q, bind the name to another one: authorities = { %s = authority.NAME }, or set migration = \"off\".%s",
+			v.Name, name, h.Name, h.Migration, name, name, didYouMean(name, l.declared("authority"))))
+	}
+	p.unbound = nil // once for all hosts
+	return v
 }
 
 var defaultRollout = Rollout{Canary: 1, Batch: "25%", Restarts: 1, MaxFailures: 0, MaxUnreachable: "10%"}

@@ -56,11 +56,11 @@ var (
 		attrs:  []string{"kind", "organization", "passphrase_from", "lifetime", "key_directory", "per"},
 		blocks: []*blockSpec{keySpec}}
 	certificateSpec = &blockSpec{kind: "certificate", labels: []string{"name"},
-		attrs: []string{"enabled", "authority", "usages", "networks", "scope", "lifetime", "renew_before", "key_usage"},
+		attrs: []string{"enabled", "authority", "usages", "networks", "scope", "lifetime", "renew_before", "key_usage", "needed_for"},
 		blocks: []*blockSpec{keySpec, {kind: "install",
-			attrs: []string{"directory", "cert", "key", "owner", "group", "key_mode"}}}}
+			attrs: []string{"directory", "cert", "key", "aliases", "owner", "group", "key_mode"}}}}
 	trustSpec = &blockSpec{kind: "trust", labels: []string{"path"},
-		attrs: []string{"enabled", "authorities", "crl", "foreign"}}
+		attrs: []string{"enabled", "authorities", "crl", "foreign", "needed_for"}}
 	settingsSpec = &blockSpec{kind: "settings", labels: []string{"path"}, any: true}
 	listenerSpec = &blockSpec{kind: "listener", labels: []string{"name"},
 		attrs: []string{"enabled", "port", "mode"}}

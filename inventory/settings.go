@@ -17,12 +17,13 @@ func (l *loader) settings(r *reader, places map[string]*node) Settings {
 		return v
 	}
 	l.place(r, places, v.Path, r.n, r.n.labelRange())
+	neededFor, only := r.neededFor(), r.n.attrs["needed_for"]
 	schema, known := conffile.Known(v.Path)
 	if !known {
 		l.warnAt(r.n.labelRange(), "Unknown configuration file", "Its keys and the types of their values cannot be checked. It is edited as a file of libvirt's format.")
 	}
 	for _, key := range sortedKeys(r.n.attrs) {
-		if key == "enabled" {
+		if key == "enabled" || key == "needed_for" {
 			continue
 		}
 		a := r.n.attrs[key]
@@ -54,7 +55,12 @@ func (l *loader) settings(r *reader, places map[string]*node) Settings {
 		if r.refused(v.Path, key, value, i) {
 			continue
 		}
-		v.Values = append(v.Values, Setting{Key: key, Value: value, Text: value.String(), Source: sourceRange(a.rng)})
+		s := Setting{Key: key, Value: value, Text: value.String(), Source: sourceRange(a.rng)}
+		// What a policy adds to a template's block is its own.
+		if only != nil && only.scope.template == a.scope.template {
+			s.NeededFor = neededFor
+		}
+		v.Values = append(v.Values, s)
 	}
 	l.checkTLSFiles(r, v)
 	return v
@@ -121,8 +127,8 @@ func servesTLS(file string) bool {
 
 // refused reports settings that would lock everyone out or break renewal.
 func (r *reader) refused(file, key string, v conffile.Value, i item) bool {
-	if n, ok := v.Int(); ok && n == 1 && r.l.later(i.rng, "setting", key, key) {
-		r.bad = true
+	if key == "migrate_tls_force" && path.Base(file) == "qemu.conf" {
+		r.problem(i, "Setting that follows from migration", "It may be set only when every member has proved its credentials. Leave it out, and write migration = \"required\" on the host, its cluster or the fleet.")
 		return true
 	}
 	if !servesTLS(file) {

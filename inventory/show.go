@@ -94,16 +94,20 @@ func (s *shower) policy(p *Policy) {
 		s.add("install.directory", strconv.Quote(c.Install.Directory))
 		s.add("install.cert", strconv.Quote(c.Install.Cert))
 		s.add("install.key", strconv.Quote(c.Install.Key))
+		for _, a := range c.Install.Aliases {
+			s.at("install.aliases", fmt.Sprintf("{ %q = %q }", a.Cert, a.Key), s.origins[s.prefix+"install.aliases"])
+		}
 		s.add("install.owner", strconv.Quote(c.Install.Owner))
-		s.add("install.group", strconv.Quote(c.Install.Group))
-		s.add("install.key_mode", fmt.Sprintf("\"%04o\"", c.Install.KeyMode))
+		if c.Install.Owner != QEMUAccount {
+			s.add("install.group", strconv.Quote(c.Install.Group))
+			s.add("install.key_mode", fmt.Sprintf("\"%04o\"", c.Install.KeyMode))
+		}
 		s.at("names", quoted(c.DNSNames), Range{File: "computed"})
 		s.at("addresses", addrs(c.IPs), Range{File: "computed"})
 	}
 	for _, t := range p.Trusts {
 		s.prefix = "trust." + t.Path + "."
 		s.add("authorities", words(t.Authorities))
-		s.add("crl", strconv.Quote(t.CRL))
 		s.add("foreign", strconv.Quote(t.Foreign))
 	}
 	for _, x := range p.Settings {

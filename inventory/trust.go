@@ -32,9 +32,11 @@ func (l *loader) trust(r *reader, places map[string]*node) TrustFile {
 		l.errorAt(a.expr.Range(), "Too many authorities", fmt.Sprintf("libvirt and QEMU read the first %d certificates of such a file and ignore the others in silence.", maxBundle))
 	}
 	if t.CRL = r.path_("crl", true); t.CRL != "" {
-		l.place(r, places, t.CRL, r.n, r.n.attrs["crl"].expr.Range())
+		r.bad = true
+		l.later(r.n.attrs["crl"].expr.Range(), "trust", "crl", "crl")
 	}
 	t.Foreign = r.word("foreign", "keep", "keep", "remove")
+	t.NeededFor = r.neededFor()
 	return t
 }
 

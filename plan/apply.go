@@ -86,7 +86,7 @@ func (r *Runner) cluster(ctx context.Context, p *Plan, rep *Report, members []in
 		case h.ReadOnly != "":
 		case h.Held():
 			hr.Result = Held
-			hr.Failure = &Failure{Class: "held", Text: heldBecause(h)}
+			hr.Failure = heldBecause(h)
 		case len(h.Ops) > 0:
 			hr.Result = Held
 			hr.Failure = &Failure{Class: "held", Text: "the rollout did not reach this host"}
@@ -152,13 +152,13 @@ func (r *Runner) cluster(ctx context.Context, p *Plan, rep *Report, members []in
 	return ""
 }
 
-func heldBecause(h *HostPlan) string {
+func heldBecause(h *HostPlan) *Failure {
 	for _, f := range h.Findings {
 		if f.Holds {
-			return f.Text
+			return &Failure{Class: "held", Text: f.Text, Hint: f.Hint}
 		}
 	}
-	return "held"
+	return &Failure{Class: "held", Text: "held"}
 }
 
 // host carries out one host's transaction.

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/virtrust/virtrust/internal/facts"
@@ -34,17 +35,21 @@ func checkIssued(o Enrol, csr []byte, chain [][]byte, ops Ops, seen *facts.Host,
 	if d := pki.Compare(leaf, o.Profile, []string{o.Issuer}); len(d) > 0 {
 		return fmt.Errorf("authority %q gave another certificate than asked for: %s is %s, wanted %s", o.Authority, d[0].Field, d[0].Have, d[0].Want)
 	}
-	bundle := trustAfter(o, ops, seen)
+	bundle, consumer := trustAfter(o, ops, seen)
 	if bundle == nil {
 		return nil
 	}
+	rules := pki.LibvirtRules(seen.Packages["libvirt-daemon"])
+	if consumer == pki.ConsumerQEMU {
+		rules = pki.QEMURules(seen.QEMU())
+	}
 	for _, u := range o.Profile.Usages {
 		v := pki.Judge(pki.Question{
-			Rules: pki.LibvirtRules(seen.Packages["libvirt-daemon"]), Role: u, Now: now, Key: req.Key(), CA: bundle,
+			Rules: rules, Role: u, Now: now, Key: req.Key(), CA: bundle,
 			Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: chain[0]}),
 		})
 		if !v.OK {
-			return fmt.Errorf("libvirt on this host would refuse the new certificate as %s: %s", u, v.Problems[0].Text)
+			return fmt.Errorf("%s on this host would refuse the new certificate as %s: %s", consumer, u, v.Problems[0].Text)
 		}
 	}
 	return nil
@@ -53,19 +58,23 @@ func checkIssued(o Enrol, csr []byte, chain [][]byte, ops Ops, seen *facts.Host,
 // libvirtTrust is where libvirt looks for its authorities (libvirt.md §3.1).
 const libvirtTrust = "/etc/pki/CA/cacert.pem"
 
-// trustAfter is the bundle under which libvirt will judge the identity; nil
-// where the identity is not libvirt's.
-func trustAfter(o Enrol, ops Ops, seen *facts.Host) []byte {
-	if !slices.ContainsFunc(o.Links, func(l PublicName) bool { return isLibvirt(l.Path) }) && !isLibvirt(o.Tree) {
-		return nil
+// trustAfter is the bundle under which the program that reads the identity
+// will judge it, and which program that is; nil where nobody knows one.
+func trustAfter(o Enrol, ops Ops, seen *facts.Host) ([]byte, pki.Consumer) {
+	bundle, consumer := libvirtTrust, pki.ConsumerLibvirt
+	switch {
+	case o.Check != nil:
+		bundle, consumer = o.Check.Directory+"/ca-cert.pem", pki.ConsumerQEMU
+	case !slices.ContainsFunc(o.Links, func(l PublicName) bool { return isLibvirt(l.Path) }) && !isLibvirt(o.Tree):
+		return nil, ""
 	}
 	for _, op := range ops {
-		if w, ok := op.(WriteFile); ok && w.Path == libvirtTrust {
-			return w.Content
+		if w, ok := op.(WriteFile); ok && w.Path == bundle {
+			return w.Content, consumer
 		}
 	}
-	content, _ := seen.Content(libvirtTrust)
-	return content
+	content, _ := seen.Content(bundle)
+	return content, consumer
 }
 
-func isLibvirt(p string) bool { return len(p) > len("/etc/pki/libvirt/") && p[:len("/etc/pki/libvirt/")] == "/etc/pki/libvirt/" }
+func isLibvirt(p string) bool { return strings.HasPrefix(p, "/etc/pki/libvirt/") }

@@ -22,7 +22,7 @@ type Ops []Op
 var kinds = map[string]reflect.Type{}
 
 func init() {
-	for _, o := range []Op{MakeDir{}, WriteFile{}, Link{}, Remove{}, Enrol{}, SetUnit{}, Activate{}} {
+	for _, o := range []Op{MakeDir{}, WriteFile{}, Link{}, Remove{}, Enrol{}, SetUnit{}, Activate{}, AllowPort{}, ClosePort{}} {
 		kinds[o.Kind()] = reflect.TypeOf(o)
 	}
 }

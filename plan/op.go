@@ -103,7 +103,7 @@ type Expectation struct {
 }
 
 // Op is one operation on one host, as data. The set is closed: MakeDir,
-// WriteFile, Link, Remove, Enrol, SetUnit, Activate.
+// WriteFile, Link, Remove, Enrol, SetUnit, Activate, AllowPort, ClosePort.
 type Op interface {
 	// About gives what all operations have in common.
 	About() Meta
@@ -200,6 +200,16 @@ type Enrol struct {
 	Links []PublicName `json:"links,omitempty"`
 	// Old is the certificate in place, for people; nil when there is none.
 	Old *Leaf `json:"old,omitempty"`
+	// Check has QEMU on the host read the new identity after the switch.
+	Check *Check `json:"check,omitempty"`
+}
+
+// Check is what QEMU is asked about an identity that it reads: whether it
+// accepts the directory, as a server and as a client, when it runs as it will.
+type Check struct {
+	Directory string `json:"directory"`
+	User      string `json:"user"`  // a name, or a number where the id has none
+	Group     string `json:"group"` // likewise
 }
 
 // Adopt names the pair that is taken over.

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -212,6 +213,9 @@ func Moved(hp *HostPlan, seen *facts.Host) []string {
 		out = append(out, "the host's SSH key changed")
 	}
 	for _, o := range hp.Ops {
+		if p, _, ok := PortOf(o); ok && p.Managers != seen.Firewall["managers"] {
+			out = append(out, fmt.Sprintf("another firewall is active: %q, was %q", seen.Firewall["managers"], p.Managers))
+		}
 		for _, e := range o.Expects() {
 			now := StateOf(seen.Path(e.Path))
 			if e.State.Digest == "" {

@@ -46,6 +46,11 @@ type Proof struct {
 	Served    string            `json:"served,omitempty"` // sha256 of the leaf served; empty without a listener
 	Addresses []string          `json:"addresses,omitempty"`
 	Peers     []string          `json:"peers,omitempty"` // peers that were accepted
+	// Checked is, by certificate, the program on the host that accepted it,
+	// such as "QEMU emulator version 10.0.13 as libvirt-qemu".
+	Checked map[string]string `json:"checked,omitempty"`
+	// NotChecked says which certificate no program could be asked about.
+	NotChecked []string `json:"not_checked,omitempty"`
 	// NotProved says why no peer was asked or none could answer.
 	NotProved string `json:"not_proved,omitempty"`
 }

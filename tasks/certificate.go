@@ -26,6 +26,7 @@ type certificate struct {
 	replace bool
 	serves  bool // libvirtd's listener shows this one
 	port    int
+	qemu    *qemuPart // nil where QEMU does not read it
 }
 
 func (b build) certificate(c inventory.Certificate) (*certificate, error) {
@@ -40,7 +41,7 @@ func (b build) certificate(c inventory.Certificate) (*certificate, error) {
 	}
 	server, isServer := b.serverOf()
 	out := &certificate{
-		cert: c, host: b.host.Name, issuer: g, port: b.port(),
+		cert: c, host: b.host.Name, issuer: g, port: b.port(), qemu: b.qemuPart(c),
 		serves:  b.listens() && isServer && server.Name == c.Name,
 		replace: slices.Contains(b.opts.Replace, "certificate."+c.Name),
 		profile: pki.Profile{
@@ -78,11 +79,75 @@ func (c *certificate) names() []plan.PublicName {
 		up := strings.Repeat("../", strings.Count(strings.TrimPrefix(path.Dir(p), c.cert.Install.Directory), "/"))
 		return plan.PublicName{Path: p, Target: up + ".virtrust/" + slot(c.cert.Name) + "/current/" + file}
 	}
-	return []plan.PublicName{rel(c.certPath(), "cert.pem"), rel(c.keyPath(), "key.pem")}
+	out := []plan.PublicName{rel(c.certPath(), "cert.pem"), rel(c.keyPath(), "key.pem")}
+	for _, a := range c.cert.Install.Aliases {
+		dir := c.cert.Install.Directory
+		out = append(out, rel(path.Join(dir, a.Cert), "cert.pem"), rel(path.Join(dir, a.Key), "key.pem"))
+	}
+	return out
+}
+
+// trustPath is the bundle beside which the identity is used.
+func (c *certificate) trustPath() string {
+	if c.qemu != nil {
+		return qemuTrust(c.cert.Install.Directory)
+	}
+	return libvirtTrust
+}
+
+// rules are those of the program that reads the identity.
+func (c *certificate) rules(h *facts.Host) pki.Rules {
+	if c.qemu != nil {
+		return pki.QEMURules(qemuVersion(h))
+	}
+	return pki.LibvirtRules(libvirtVersion(h))
+}
+
+// reader names that program and its version, for people.
+func (c *certificate) reader(h *facts.Host) string {
+	if c.qemu != nil {
+		return "QEMU " + qemuVersion(h)
+	}
+	return "libvirt " + libvirtVersion(h)
+}
+
+// access is who may read the key on this host.
+func (c *certificate) access(h *facts.Host) (access, []plan.Finding) {
+	in := c.cert.Install
+	if c.qemu == nil {
+		return access{in.Owner, in.Group, in.KeyMode}, nil
+	}
+	a, why := qemuAccount(h)
+	if why != "" {
+		return access{}, []plan.Finding{noAccount(c.ID(), why)}
+	}
+	return a.keyAccess(), nil
+}
+
+// exposed says what is wrong with the access to the key in place.
+func (c *certificate) exposed(h *facts.Host, f facts.Path) string {
+	in := c.cert.Install
+	if c.qemu != nil {
+		a, why := qemuAccount(h)
+		if why != "" {
+			return ""
+		}
+		return a.exposed(f)
+	}
+	if f.Mode&0o077&^in.KeyMode != 0 {
+		return fmt.Sprintf("others could read the key (mode %04o)", f.Mode)
+	}
+	if f.Owner != in.Owner || f.Group != in.Group {
+		return fmt.Sprintf("the key belongs to %s:%s", f.Owner, f.Group)
+	}
+	return ""
 }
 
 func (c *certificate) dirs() []string {
-	dirs := append(parents(c.certPath()), parents(c.keyPath())...)
+	var dirs []string
+	for _, n := range c.names() {
+		dirs = append(dirs, parents(n.Path)...)
+	}
 	dirs = append(dirs, parents(c.tree())...)
 	dirs = append(dirs, c.tree())
 	slices.Sort(dirs)
@@ -91,7 +156,14 @@ func (c *certificate) dirs() []string {
 
 func (c *certificate) Needs() []facts.Query {
 	qs := statAll(c.dirs())
-	qs = append(qs, facts.Content(c.certPath()), facts.Key(c.keyPath()), facts.Dir(c.tree()), facts.Stat(c.tree()+"/current"), facts.Content(libvirtTrust))
+	qs = append(qs, facts.Content(c.certPath()), facts.Key(c.keyPath()), facts.Dir(c.tree()), facts.Stat(c.tree()+"/current"), facts.Content(c.trustPath()))
+	for _, n := range c.names()[2:] {
+		qs = append(qs, facts.Stat(n.Path))
+	}
+	if c.qemu != nil {
+		qs = append(qs, facts.Content(libvirtTrust))
+		qs = append(qs, c.qemu.needs()...)
+	}
 	if c.serves {
 		qs = append(qs, facts.Unit(libvirtdService))
 	}
@@ -133,10 +205,9 @@ func (c *certificate) reason(h *facts.Host, now time.Time) string {
 		return "the key cannot be read"
 	case !sameKey(leaf, key):
 		return "the key does not belong to the certificate"
-	case keyFile.Mode&0o077&^c.cert.Install.KeyMode != 0:
-		return fmt.Sprintf("others could read the key (mode %04o)", keyFile.Mode)
-	case keyFile.Owner != c.cert.Install.Owner || keyFile.Group != c.cert.Install.Group:
-		return fmt.Sprintf("the key belongs to %s:%s", keyFile.Owner, keyFile.Group)
+	}
+	if why := c.exposed(h, keyFile); why != "" {
+		return why
 	}
 	var parts []string
 	for _, d := range pki.Compare(leaf, c.profile, []string{c.issuer.SubjectKeyID}) {
@@ -185,8 +256,13 @@ func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Find
 	}
 	ops, dirFindings := makeDirs(h, id, plan.WaveIdentity, c.dirs())
 	found = append(found, dirFindings...)
+	who, noAccess := c.access(h)
+	found = append(found, noAccess...)
 	if len(found) > 0 {
 		return nil, found
+	}
+	if c.qemu != nil {
+		found = c.qemu.findings(c, h, now)
 	}
 	leaf := c.leaf(h)
 	reason := c.reason(h, now)
@@ -208,8 +284,12 @@ func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Find
 	meta := plan.Meta{Task: id, Wave: plan.WaveIdentity, Reason: reason}
 	enrol := plan.Enrol{
 		Meta: meta, Certificate: c.cert.Name, Authority: c.cert.Authority, Issuer: c.issuer.SubjectKeyID, Profile: c.profile,
-		Tree: c.tree(), Generation: c.nextGeneration(h), Owner: c.cert.Install.Owner, Group: c.cert.Install.Group, KeyMode: c.cert.Install.KeyMode,
+		Tree: c.tree(), Generation: c.nextGeneration(h), Owner: who.owner, Group: who.group, KeyMode: who.mode,
 		Current: plan.StateOf(current), Old: leafOf(leaf),
+	}
+	if c.qemu != nil {
+		a, _ := qemuAccount(h)
+		enrol.Check = &plan.Check{Directory: c.cert.Install.Directory, User: a.user, Group: a.group}
 	}
 	for _, l := range links {
 		if l.Before.Target != l.Target {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/virtrust/virtrust/internal/facts"
 	"github.com/virtrust/virtrust/internal/pki"
 	"github.com/virtrust/virtrust/inventory"
 	"github.com/virtrust/virtrust/plan"
@@ -18,7 +19,7 @@ type Options struct {
 }
 
 // For lists the tasks of one host in the order in which they are shown: the
-// host itself, trust, certificates, settings, listener. Every authority that
+// host itself, trust, certificates, settings, listener, firewall. Every authority that
 // the policy uses must have an issuing generation in trust.
 func For(h *inventory.Host, trust pki.Trust, opts Options) ([]plan.Task, error) {
 	missing := trust.Missing(Authorities(h)...)
@@ -50,6 +51,9 @@ func For(h *inventory.Host, trust pki.Trust, opts Options) ([]plan.Task, error) 
 			return nil, err
 		}
 		out = append(out, task)
+	}
+	if f := h.Policy.Firewall; f != nil && f.Backend != "none" {
+		out = append(out, b.firewall(f))
 	}
 	return out, nil
 }
@@ -105,3 +109,9 @@ const (
 
 // slot is the name of an identity's tree: libvirt-server lives in server.
 func slot(certificate string) string { return strings.TrimPrefix(certificate, "libvirt-") }
+
+// libvirtVersion is the version of the host's libvirt package; empty when it
+// is not known.
+func libvirtVersion(h *facts.Host) string {
+	return firstPackage(h, "libvirt-daemon", "libvirt-daemon-driver-qemu")
+}

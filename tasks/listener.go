@@ -149,5 +149,5 @@ func (l *listener) judge(h *facts.Host, now time.Time) pki.Verdict {
 	if der, ok := h.PublicKey(l.server.keyPath()); ok {
 		key, _ = x509.ParsePKIXPublicKey(der)
 	}
-	return pki.Judge(pki.Question{Rules: pki.LibvirtRules(h.Packages["libvirt-daemon"]), Role: pki.UsageServer, Now: now, Cert: cert, CA: ca, Key: key})
+	return pki.Judge(pki.Question{Rules: pki.LibvirtRules(libvirtVersion(h)), Role: pki.UsageServer, Now: now, Cert: cert, CA: ca, Key: key})
 }

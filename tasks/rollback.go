@@ -101,6 +101,9 @@ func (j *Journal) UndoQueries() []facts.Query {
 			if isCurrent(s) {
 				tree := path.Dir(s.Path)
 				qs = append(qs, facts.Dir(tree))
+				if dir := path.Dir(path.Dir(tree)); slices.Contains(qemuDirs, dir) {
+					qs = append(qs, facts.Content(qemuTrust(dir)))
+				}
 				if g := s.Target; g != "" && path.Base(g) == g {
 					qs = append(qs, facts.Content(path.Join(tree, g, "cert.pem")), facts.Key(path.Join(tree, g, "key.pem")))
 				}
@@ -247,9 +250,13 @@ func (u *undo) fit(leaf *x509.Certificate, tree, generation string) error {
 			}
 		}
 	}
-	ca, _ := u.host.Content(libvirtTrust)
+	bundle, rules := libvirtTrust, pki.LibvirtRules(libvirtVersion(u.host))
+	if dir := path.Dir(path.Dir(tree)); slices.Contains(qemuDirs, dir) {
+		bundle, rules = qemuTrust(dir), pki.QEMURules(qemuVersion(u.host))
+	}
+	ca, _ := u.host.Content(bundle)
 	for _, s := range u.Steps {
-		if s.Path == libvirtTrust && s.Kind == "file" && s.Was == "file" {
+		if s.Path == bundle && s.Kind == "file" && s.Was == "file" {
 			ca = u.host.Path(path.Join(u.Dir, "saved", s.Number)).Content
 		}
 	}
@@ -261,7 +268,7 @@ func (u *undo) fit(leaf *x509.Certificate, tree, generation string) error {
 	if !sameKey(leaf, key) {
 		return fmt.Errorf("%s: its key does not belong to its certificate", what)
 	}
-	v := pki.Judge(pki.Question{Rules: pki.LibvirtRules(u.host.Packages["libvirt-daemon"]), Role: usage, Now: u.now, Cert: pki.RenderCerts(leaf), CA: ca})
+	v := pki.Judge(pki.Question{Rules: rules, Role: usage, Now: u.now, Cert: pki.RenderCerts(leaf), CA: ca})
 	if !v.OK {
 		return fmt.Errorf("%s cannot come back: %s", what, v.Problems[0].Text)
 	}

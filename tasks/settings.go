@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,9 +13,23 @@ import (
 )
 
 // settings are the managed keys of one configuration file.
-type settings struct{ want inventory.Settings }
+type settings struct {
+	want  inventory.Settings
+	names []string // that QEMU's certificate has; nil without one
+}
 
-func (b build) settings(s inventory.Settings) plan.Task { return &settings{want: s} }
+func (b build) settings(s inventory.Settings) *settings {
+	out := &settings{want: s}
+	for _, c := range b.host.Policy.Certificates {
+		if c.Install.Owner == inventory.QEMUAccount && s.Path == qemuConf {
+			out.names = slices.Clone(c.DNSNames)
+			for _, a := range c.IPs {
+				out.names = append(out.names, a.String())
+			}
+		}
+	}
+	return out
+}
 
 func (s *settings) ID() plan.ID { return plan.ID("settings." + s.want.Path) }
 
@@ -29,7 +44,7 @@ func (s *settings) Needs() []facts.Query {
 // unit is the service that reads the file, at its start only.
 func (s *settings) unit() string {
 	switch s.want.Path {
-	case libvirtdConf, "/etc/libvirt/qemu.conf":
+	case libvirtdConf, qemuConf:
 		return libvirtdService
 	}
 	return ""
@@ -89,6 +104,9 @@ func (s *settings) Diff(h *facts.Host, _ time.Time) ([]plan.Op, []plan.Finding) 
 		edits = append(edits, e)
 	}
 	found = append(found, s.otherPaths(file)...)
+	if s.names != nil {
+		found = append(found, migrationHost(id, file, s.names)...)
+	}
 	meta := plan.Meta{Task: id, Wave: plan.WaveIdentity}
 	var ops []plan.Op
 	if len(edits) > 0 {

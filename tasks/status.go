@@ -113,13 +113,13 @@ func (c *certificate) check(h *facts.Host, now time.Time) []Check {
 	}
 	var problems []string
 	content, _ := h.Content(c.certPath())
-	ca, _ := h.Content(libvirtTrust)
+	ca, _ := h.Content(c.trustPath())
 	var key crypto.PublicKey
 	if der, ok := h.PublicKey(c.keyPath()); ok {
 		key, _ = x509.ParsePKIXPublicKey(der)
 	}
 	for _, u := range c.profile.Usages {
-		v := pki.Judge(pki.Question{Rules: pki.LibvirtRules(h.Packages["libvirt-daemon"]), Role: u, Now: now, Cert: content, CA: ca, Key: key})
+		v := pki.Judge(pki.Question{Rules: c.rules(h), Role: u, Now: now, Cert: content, CA: ca, Key: key})
 		for _, p := range v.Problems {
 			problems = append(problems, p.Text)
 		}
@@ -139,7 +139,7 @@ func (c *certificate) check(h *facts.Host, now time.Time) []Check {
 	if len(problems) > 0 {
 		return []Check{{What: what, Text: strings.Join(problems, "; "), Hint: "virtrust plan shows the change"}}
 	}
-	text := fmt.Sprintf("accepted by the rules of libvirt %s, until %s", h.Packages["libvirt-daemon"], date(leaf.NotAfter))
+	text := fmt.Sprintf("accepted by the rules of %s, until %s", c.reader(h), date(leaf.NotAfter))
 	if !c.serves {
 		return []Check{{What: what, OK: true, Text: text}}
 	}

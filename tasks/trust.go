@@ -3,6 +3,7 @@ package tasks
 import (
 	"crypto/x509"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ type trustFile struct {
 
 func (b build) trustFile(t inventory.TrustFile) (plan.Task, error) {
 	out := &trustFile{file: t, consumer: pki.ConsumerLibvirt, reload: t.Path == libvirtTrust && b.listens(), port: b.port()}
-	if strings.HasPrefix(t.Path, "/etc/pki/qemu/") {
+	if slices.Contains(qemuDirs, path.Dir(t.Path)) {
 		out.consumer = pki.ConsumerQEMU
 	}
 	for _, name := range t.Authorities {
@@ -80,7 +81,7 @@ func (t *trustFile) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Findin
 	for _, c := range foreign {
 		f := plan.Finding{
 			Code: "foreign-ca", Severity: plan.Warning, Task: id,
-			Text: fmt.Sprintf("%s trusts %q (until %s), which is none of our authorities: who holds its key can log in as root", t.file.Path, dn(c.RawSubject), date(c.NotAfter)),
+			Text: fmt.Sprintf("%s trusts %q (until %s), which is none of our authorities: who holds its key can %s", t.file.Path, dn(c.RawSubject), date(c.NotAfter), t.power()),
 			Hint: `set foreign = "remove" in the trust block when nobody needs it any more`,
 		}
 		if t.file.Foreign == "remove" {
@@ -124,6 +125,14 @@ func (t *trustFile) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Findin
 		}
 	}
 	return ops, found
+}
+
+// power is what an authority in the bundle could do.
+func (t *trustFile) power() string {
+	if t.consumer == pki.ConsumerQEMU {
+		return "take part in migrations"
+	}
+	return "log in as root"
 }
 
 func (t *trustFile) changes(seen, want *pki.Bundle) string {

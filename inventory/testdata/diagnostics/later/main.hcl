@@ -14,10 +14,6 @@ vm "x" {
 window "night" {
 }
 
-fleet {
-  migration = "required"
-}
-
 ssh {
   user = "deploy"
   jump = ["bastion.example.com"]
@@ -31,7 +27,6 @@ authority "libvirt" {
 
 cluster "a" {
   policy    = policy.standard
-  migration = "available"
   ssh {
     become = "sudo"
   }
@@ -42,6 +37,9 @@ policy "standard" {
 
   certificate "libvirt-server" {
     scope = "nic"
+  }
+  trust "/etc/pki/CA/cacert.pem" {
+    crl = "/etc/pki/CA/cacrl.pem"
   }
   listener "vnc" {
     port = 5900

@@ -90,16 +90,18 @@ network "management" {
 }
 
 cluster "one" {
-  policy  = policy.base
-  managed = false
+  policy    = policy.base
+  managed   = false
+  migration = "available"
   ssh {
     port = 2200
   }
 }
 
 host "a" {
-  address = "a.example.com"
-  cluster = cluster.one
+  address   = "a.example.com"
+  cluster   = cluster.one
+  migration = "off"
 }
 
 host "b" {
