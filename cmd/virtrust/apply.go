@@ -286,7 +286,7 @@ func (r *applyRun) session(ctx context.Context, name string) (plan.Session, erro
 		return nil, err
 	}
 	s := remote.NewSession(r.dialer, c, r.endpoint(h), serving(h), remote.SessionConfig{
-		Run: r.id, Owner: owner(), RevertService: templates.RevertService(), Render: tasks.Render, Now: r.app.now, RevertAfter: r.revertAfter,
+		Run: r.id, Owner: owner(), RevertService: templates.RevertService(), Render: tasks.Render, Keep: tasks.Keep, Now: r.app.now, RevertAfter: r.revertAfter,
 	})
 	return &keptSession{Session: s, run: r, host: name}, nil
 }
@@ -308,6 +308,9 @@ func (s *keptSession) Lock(ctx context.Context, q []facts.Query) (*facts.Host, e
 
 func (s *keptSession) End(ctx context.Context, commit bool) (plan.Outcome, error) {
 	out, err := s.Session.End(ctx, commit)
+	if s.NotKept != "" {
+		s.run.app.note("%s: the firewall's rules are live and would be lost at a reboot, plan again: %s", s.host, s.NotKept)
+	}
 	s.run.keep(s.host, s.Conn())
 	return out, err
 }
@@ -418,6 +421,9 @@ func (r *applyRun) record(hr plan.HostReport) {
 	if hr.Result == plan.Changed && hr.Proof != nil {
 		for cert, leaf := range hr.Proof.Leaves {
 			errs = append(errs, r.ledger.MarkInstalled(ctx, r.id, hr.Host, cert, leaf))
+			if by := hr.Proof.Checked[cert]; by != "" {
+				errs = append(errs, r.ledger.RecordProof(ctx, ledger.Proof{Run: r.id, Detail: by, Proof: pki.Proof{Host: hr.Host, Certificate: cert, LeafSHA256: leaf}}))
+			}
 		}
 		if hr.Proof.Served != "" {
 			if h, ok := r.Host(hr.Host); ok {

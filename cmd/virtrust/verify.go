@@ -19,13 +19,19 @@ const allPairs = 12
 
 func (a *app) verifyCmd() *cobra.Command {
 	var sel selection
-	var pairs string
+	var pairs, from, to string
+	var migrate bool
 	c := &cobra.Command{
 		Use:   "verify",
 		Short: "Prove that hosts serve what they should and accept each other",
 		Long: `Looks at what every host serves: the leaf on disk, its chain by libvirt's own
 rules, every name, expiry. Then hosts dial each other with qemu+tls and their own
 client certificates, as a migration would, at every name of the certificate.
+
+With --migrate a throw-away guest without disk migrates with TLS from host to host
+and back, in a ring over each cluster or between --from and --to, while its monitor
+shows the credentials. Where the policy is required, a migration without TLS must
+be refused. Nothing is left behind.
 
 Exit code 0 when all of it is proved, 2 when something is not, 3 when a host could
 not be read.`,
@@ -42,6 +48,12 @@ not be read.`,
 			hosts, err := sel.hosts(f.Fleet)
 			if err != nil {
 				return err
+			}
+			if migrate {
+				return f.verifyMigration(c.Context(), hosts, from, to)
+			}
+			if from != "" || to != "" {
+				return errors.New("--from and --to belong to --migrate")
 			}
 			checks, readable, err := f.checks(c.Context(), hosts)
 			if err != nil {
@@ -83,6 +95,9 @@ not be read.`,
 	}
 	a.hostFlags(c, &sel)
 	c.Flags().StringVar(&pairs, "pairs", "", "who dials whom: all, or ring (each host dials two others); default all up to 12 hosts")
+	c.Flags().BoolVar(&migrate, "migrate", false, "prove encrypted migrations with a throw-away guest instead")
+	c.Flags().StringVar(&from, "from", "", "with --migrate: one of two hosts")
+	c.Flags().StringVar(&to, "to", "", "with --migrate: the other one")
 	return c
 }
 

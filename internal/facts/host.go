@@ -11,7 +11,7 @@ import (
 type Host struct {
 	Name      string        `json:"name"` // the inventory's name, set by the caller
 	UID       int           `json:"uid"`
-	Clock     time.Time     `json:"clock"`  // the host's own clock, to the second
+	Clock     time.Time     `json:"clock"`  // the host's own clock, to the second at least
 	Uptime    time.Duration `json:"uptime"` // since boot
 	BootID    string        `json:"boot_id"`
 	MachineID string        `json:"machine_id"`
@@ -22,19 +22,27 @@ type Host struct {
 	// HostKey is the SHA256 fingerprint of the SSH key the host showed.
 	HostKey string `json:"host_key"`
 	// Login is noise that the login shell printed before the script ran.
-	Login     string              `json:"login,omitempty"`
-	Tools     map[string]bool     `json:"tools"`
-	Packages  map[string]string   `json:"packages"` // name to version, as the package manager says
-	Listening []netip.AddrPort    `json:"listening"`
-	Addresses []netip.Prefix      `json:"addresses"`
-	Spaces    map[string]Space    `json:"spaces"`
-	ReadOnly  []string            `json:"read_only,omitempty"` // of /etc, /var/lib, /run: those root cannot write
-	Guests    []Guest             `json:"guests,omitempty"`
-	Units     map[string]UnitInfo `json:"units"`
-	Processes map[int][]string    `json:"processes"` // arguments of units' main processes
-	Paths     map[string]Path     `json:"paths"`
-	Keys      map[string][]byte   `json:"keys"` // path to DER of the public key; empty where it could not be read
-	Dirs      map[string][]string `json:"dirs"`
+	Login     string            `json:"login,omitempty"`
+	Tools     map[string]bool   `json:"tools"`
+	Packages  map[string]string `json:"packages"` // name to version, as the package manager says
+	Listening []netip.AddrPort  `json:"listening"`
+	Addresses []netip.Prefix    `json:"addresses"`
+	// Interfaces are the addresses again, by the interface that has them.
+	Interfaces map[string][]netip.Prefix `json:"interfaces,omitempty"`
+	Spaces     map[string]Space          `json:"spaces"`
+	ReadOnly   []string                  `json:"read_only,omitempty"` // of /etc, /var/lib, /run: those root cannot write
+	Guests     []Guest                   `json:"guests,omitempty"`
+	Units      map[string]UnitInfo       `json:"units"`
+	Processes  map[int][]string          `json:"processes"` // arguments of units' main processes
+	Paths      map[string]Path           `json:"paths"`
+	Keys       map[string][]byte         `json:"keys"` // path to DER of the public key; empty where it could not be read
+	Dirs       map[string][]string       `json:"dirs"`
+	// Firewall is what the packet filter's owners answered, by the question:
+	// "managers" (the active ones of firewalld, ufw, nftables, iptables,
+	// ip6tables and netfilter-persistent), "default", "active" and "zone:NAME"
+	// of firewalld (busctl's JSON), "nft" (nft's JSON), "iptables" and
+	// "ip6tables" (what their -save prints). Nil when it was not asked.
+	Firewall map[string]string `json:"firewall,omitempty"`
 	// Served is what answered on the ports that were looked at, by address.
 	Served map[string]Served `json:"served,omitempty"`
 	// Skew is the host's clock minus ours.
@@ -155,6 +163,17 @@ func (h *Host) PublicKey(p string) ([]byte, bool) {
 	}
 	k, found := h.Keys[q]
 	return k, found && len(k) > 0
+}
+
+// QEMU is the version of the host's QEMU as its package manager says; empty
+// when it does not know.
+func (h *Host) QEMU() string {
+	for _, p := range []string{"qemu-system-x86", "qemu-kvm-core", "qemu-system-x86-core"} {
+		if v := h.Packages[p]; v != "" {
+			return v
+		}
+	}
+	return ""
 }
 
 // Busy lists the guests that are in a job.

@@ -83,7 +83,9 @@ func Parse(nonce string, out []byte) (*Host, error) {
 		case "uid":
 			h.UID = atoi(s, -1)
 		case "clock":
-			h.Clock = time.Unix(int64(atoi(s, 0)), 0).UTC()
+			// Nanoseconds where date knows them; busybox prints the letters.
+			secs, nanos, _ := strings.Cut(s, ".")
+			h.Clock = time.Unix(int64(atoi(secs, 0)), int64(atoi(nanos, 0))).UTC()
 		case "uptime":
 			first, _, _ := strings.Cut(s, " ")
 			v, _ := strconv.ParseFloat(first, 64)
@@ -118,6 +120,11 @@ func Parse(nonce string, out []byte) (*Host, error) {
 			h.guests(s)
 		case "units":
 			h.units(s)
+		case "firewall":
+			if h.Firewall == nil {
+				h.Firewall = map[string]string{}
+			}
+			h.Firewall[f.arg] = s
 		case "process":
 			if pid := atoi(f.arg, 0); pid > 0 {
 				h.Processes[pid] = strings.Split(strings.TrimRight(s, "\n"), "\n")
@@ -269,6 +276,10 @@ func (h *Host) addresses(s string) {
 		if len(f) >= 4 && (f[2] == "inet" || f[2] == "inet6") {
 			if p, err := netip.ParsePrefix(f[3]); err == nil {
 				h.Addresses = append(h.Addresses, p)
+				if h.Interfaces == nil {
+					h.Interfaces = map[string][]netip.Prefix{}
+				}
+				h.Interfaces[f[1]] = append(h.Interfaces[f[1]], p)
 			}
 		}
 	}
@@ -349,8 +360,8 @@ func (h *Host) units(s string) {
 
 func (h *Host) stats(s string) {
 	for _, l := range splitLines(s) {
-		f := strings.SplitN(l, " ", 12)
-		if len(f) != 12 {
+		f := strings.SplitN(l, " ", 14)
+		if len(f) != 14 {
 			continue
 		}
 		raw, err := strconv.ParseUint(f[0], 16, 32)
@@ -360,10 +371,13 @@ func (h *Host) stats(s string) {
 		p := Path{
 			Mode: uint32(raw) & 0o7777, UID: atoi(f[1], -1), GID: atoi(f[2], -1),
 			Size:  int64(atoi(f[3], -1)),
-			MTime: time.Unix(int64(atoi(f[4], 0)), 0).UTC(), CTime: time.Unix(int64(atoi(f[5], 0)), 0).UTC(),
-			Links: atoi(f[7], 0), Device: f[8], Owner: f[9], Group: f[10],
+			MTime: time.Unix(int64(atoi(f[4], 0)), 0).UTC(),
+			Links: atoi(f[9], 0), Device: f[10], Owner: f[11], Group: f[12],
 		}
-		p.Inode, _ = strconv.ParseUint(f[6], 10, 64)
+		if t, err := time.Parse("2006-01-02 15:04:05 -0700", f[5]+" "+f[6]+" "+f[7]); err == nil {
+			p.CTime = t.UTC()
+		}
+		p.Inode, _ = strconv.ParseUint(f[8], 10, 64)
 		switch raw & 0o170000 {
 		case 0o100000:
 			p.Type = Regular
@@ -374,7 +388,7 @@ func (h *Host) stats(s string) {
 		default:
 			p.Type = Other
 		}
-		h.Paths[f[11]] = p
+		h.Paths[f[13]] = p
 	}
 }
 

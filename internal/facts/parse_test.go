@@ -28,7 +28,7 @@ func TestParse(t *testing.T) {
 		fr("units", "", "Id=libvirtd.service\nLoadState=loaded\nActiveState=active\nMainPID=42\nExecMainStartTimestampMonotonic=50500000\n\nId=libvirtd-tls.socket\nUnitFileState=disabled\nListen=[::]:16514 (Stream)") +
 		fr("guests", "", "/run/libvirt/qemu/g1.xml:<domstatus state='running'\n/run/libvirt/qemu/g1.xml:async='migration out'\n/run/libvirt/qemu/g2.xml:async='none'") +
 		fr("space", "", "10 4096 100 50 /etc\n1 4096 0 0 /run") +
-		fr("stat", "", "81a4 0 0 3 1 2 7 1 803 root root /etc/a\na1ff 0 0 1 1 2 7 1 803 root root /etc/l") +
+		fr("stat", "", "81a4 0 0 3 1 2026-11-22 02:48:11.250000000 +0000 7 1 803 root root /etc/a\na1ff 0 0 1 1 2026-11-22 02:48:11 +0000 7 1 803 root root /etc/l") +
 		fr("link", "/etc/l", "a") + fr("order", "", "/etc/a\n") + fr("content", "", "xyz") + fr("end", "", "")
 	h, err := Parse(n0, []byte(out))
 	if err != nil {
@@ -43,6 +43,9 @@ func TestParse(t *testing.T) {
 	want := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:16514"), netip.MustParseAddrPort("[::]:16514")}
 	if len(h.Listening) != 2 || h.Listening[0] != want[0] || h.Listening[1] != want[1] {
 		t.Errorf("listening: %v", h.Listening)
+	}
+	if got := h.Path("/etc/a").CTime; !got.Equal(time.Date(2026, 11, 22, 2, 48, 11, 250e6, time.UTC)) {
+		t.Errorf("changed at %v", got)
 	}
 	if h.Packages["libvirt-daemon"] != "11.3.0-3+deb13u3" || len(h.Packages) != 1 {
 		t.Errorf("packages: %v", h.Packages)
@@ -63,7 +66,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestParseBroken(t *testing.T) {
-	whole := fr("version", "", "1") + fr("stat", "", "81a4 0 0 3 1 2 7 1 803 root root /etc/a") + fr("order", "", "/etc/a\n") + fr("content", "", "xyz") + fr("end", "", "")
+	whole := fr("version", "", "1") + fr("stat", "", "81a4 0 0 3 1 2026-11-22 02:48:11.250000000 +0000 7 1 803 root root /etc/a") + fr("order", "", "/etc/a\n") + fr("content", "", "xyz") + fr("end", "", "")
 	if _, err := Parse(n0, []byte(whole)); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +90,7 @@ func TestParseBroken(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(fr("version", "", "1") + fr("stat", "", "81a4 0 0 3 1 2 7 1 803 root root /etc/a") + fr("order", "", "/etc/a\n") + fr("content", "", "xyz") + fr("end", "", "")))
+	f.Add([]byte(fr("version", "", "1") + fr("stat", "", "81a4 0 0 3 1 2026-11-22 02:48:11.250000000 +0000 7 1 803 root root /etc/a") + fr("order", "", "/etc/a\n") + fr("content", "", "xyz") + fr("end", "", "")))
 	f.Add([]byte(fr("version", "", "1") + fr("units", "", "Id=a\nMainPID=9999999999999999999") + fr("sockets", "", "0: 0100007F:4082 0:0 0A") + fr("end", "", "")))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := Parse(n0, b)

@@ -25,6 +25,10 @@ const (
 	KindDir Kind = "dir"
 	// KindUnit asks systemd for one unit's state.
 	KindUnit Kind = "unit"
+	// KindFirewall asks for the rules of whatever filters packets. The units
+	// that could own them have to be asked for, too: the answer is cut to those
+	// that are active.
+	KindFirewall Kind = "firewall"
 )
 
 // Bounds of what one look may bring back.
@@ -61,6 +65,9 @@ func Dir(p string) Query { return Query{Kind: KindDir, Subject: p} }
 // Unit asks for the state of a systemd unit.
 func Unit(name string) Query { return Query{Kind: KindUnit, Subject: name} }
 
+// Firewall asks for the packet filter's rules (see [Host.Firewall]).
+func Firewall() Query { return Query{Kind: KindFirewall} }
+
 // Check reports a query that cannot be asked: a relative or unclean path, a
 // unit name with characters systemd does not allow.
 func (q Query) Check() error {
@@ -75,6 +82,10 @@ func (q Query) Check() error {
 	case KindUnit:
 		if q.Subject == "" || strings.Trim(q.Subject, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@") != "" || q.Subject[0] == '-' {
 			return fmt.Errorf("facts: %q is not a unit's name", q.Subject)
+		}
+	case KindFirewall:
+		if q.Subject != "" {
+			return fmt.Errorf("facts: the firewall is one, %q is no part of it", q.Subject)
 		}
 	default:
 		return fmt.Errorf("facts: unknown kind of query %q", q.Kind)

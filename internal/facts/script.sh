@@ -1,5 +1,6 @@
 # Answers the queries in the positional parameters. Each is one letter
-# (s stat, c content, k key, d dir, u unit, f settings to follow) and a subject.
+# (s stat, c content, k key, d dir, u unit, f settings to follow, w firewall) and
+# a subject.
 # Output is framed: a line "NONCE KIND LENGTH [ARGUMENT]", LENGTH bytes, a newline.
 LC_ALL=C; PATH=/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH
 umask 077
@@ -11,7 +12,7 @@ line() { x=; { IFS= read -r x <"$2"; } 2>/dev/null; say "$1" '' "$x"; }
 
 say version '' "$V"
 say uid '' "$(id -u)"
-say clock '' "$(date +%s)"
+say clock '' "$(date +%s.%N)"
 line uptime /proc/uptime
 line boot /proc/sys/kernel/random/boot_id
 line machine /etc/machine-id
@@ -68,7 +69,7 @@ add() { # letter, path, depth
 	[ "$count" -le "$M" ] || return 0
 	add "$1" "$t" $(($3 + 1))
 }
-count=0 follow=
+count=0 follow= wall= active=
 for a in "$@"; do
 	p=${a#?}
 	case $a in
@@ -77,6 +78,7 @@ for a in "$@"; do
 	k*) add k "$p" 0 ;;
 	d*) add s "$p" 0; dirs="$dirs$p$nl" ;;
 	u*) units="$units$p$nl" ;;
+	w*) wall=yes ;;
 	f*) follow="$follow$p$nl" ;;
 	esac
 done
@@ -87,6 +89,8 @@ if [ -n "$units" ] && command -v systemctl >/dev/null 2>&1; then
 	say units '' "$show"
 	for l in $show; do
 		case $l in
+		Id=*) id=${l#*=} ;;
+		ActiveState=active) active="$active$id " ;;
 		EnvironmentFiles=/etc/*) e=${l#*=}; add c "${e%% (*}" 0 ;;
 		MainPID=0 | MainPID=) ;;
 		MainPID=*) say process "${l#*=}" "$(tr '\0' '\n' <"/proc/${l#*=}/cmdline" 2>/dev/null)" ;;
@@ -95,6 +99,42 @@ if [ -n "$units" ] && command -v systemctl >/dev/null 2>&1; then
 	unset IFS
 fi
 
+# Only a firewall that is active is asked: firewalld over D-Bus, because its own
+# client takes twenty times as long.
+if [ -n "$wall" ]; then
+	m=
+	for u in firewalld ufw nftables iptables ip6tables netfilter-persistent; do
+		case " $active" in *" $u.service "*) m="$m$u " ;; esac
+	done
+	say firewall managers "${m% }"
+	case " $m" in *" firewalld "*)
+		fw() { # interface, method, arguments
+			i=$1
+			shift
+			busctl --json=short --timeout=5 call org.fedoraproject.FirewallD1 /org/fedoraproject/FirewallD1 "org.fedoraproject.FirewallD1$i" "$@" </dev/null 2>/dev/null
+		}
+		d=$(fw '' getDefaultZone)
+		say firewall default "$d"
+		z=$(fw .zone getActiveZones)
+		say firewall active "$z"
+		d=${d#*'["'}
+		zones=' '
+		for z in "${d%%'"'*}" $(printf '%s\n' "$z" | grep -o '"[A-Za-z0-9_-]*":{' | tr -d '":{' | head -n 50); do
+			case $z in '' | *[!A-Za-z0-9_-]*) continue ;; esac
+			case $zones in *" $z "*) continue ;; esac
+			zones="$zones$z "
+			say firewall "zone:$z" "$(fw .zone getZoneSettings2 s "$z")"
+			add c "/etc/firewalld/zones/$z.xml" 0
+		done
+		;;
+	esac
+	case " $m" in *" ufw "* | *" iptables "* | *" ip6tables "* | *" netfilter-persistent "*)
+		say firewall iptables "$(iptables-save -t filter 2>/dev/null | head -c "$C")"
+		say firewall ip6tables "$(ip6tables-save -t filter 2>/dev/null | head -c "$C")"
+		;;
+	esac
+	case " $m" in *" nftables "*) say firewall nft "$(nft -j -t list ruleset 2>/dev/null | head -c "$C")" ;; esac
+fi
 # A setting's value is followed only where it is an absolute path below /etc.
 IFS=$nl
 for f in $follow; do
@@ -106,14 +146,14 @@ for f in $follow; do
 	done
 done
 
-st=$(stat -c '%f %u %g %s %Y %Z %i %h %d %U %G %n' -- $paths 2>/dev/null)
+st=$(stat -c '%f %u %g %s %Y %z %i %h %d %U %G %n' -- $paths 2>/dev/null)
 say stat '' "$st"
 
 list= total=0
 for l in $st; do
 	case $l in 8*) ;; *) continue ;; esac
 	unset IFS
-	p=${l#* * * * * * * * * * * }
+	p=${l#* * * * * * * * * * * * * }
 	set -- $l
 	IFS=$nl
 	case "$nl$deep" in *"$nl$p$nl"*) ;; *) continue ;; esac

@@ -11,8 +11,10 @@ import (
 )
 
 const (
-	endLimit     = 200 * time.Second // the reverter may wait for a daemon
-	reconnectFor = 60 * time.Second
+	endLimit = 200 * time.Second // the reverter may wait for a daemon
+	// waitForSwitch is longer than a switch with a daemon that hangs.
+	waitForSwitch = 120 * time.Second
+	reconnectFor  = 60 * time.Second
 )
 
 // End commits or reverts and gives the lease back. When the connection was
@@ -62,6 +64,8 @@ func (s *Session) reconnect(ctx context.Context) error {
 func (s *Session) endOnce(ctx context.Context, commit bool) (plan.Outcome, error) {
 	nonce := Nonce()
 	var b strings.Builder
+	// A switch that we gave up may still run: it is waited for.
+	fmt.Fprintf(&b, "W=%d\n", int(waitForSwitch.Seconds()))
 	b.WriteString(s.head(nonce))
 	b.WriteString(endScript)
 	q := facts.Quote
@@ -77,12 +81,15 @@ func (s *Session) endOnce(ctx context.Context, commit bool) (plan.Outcome, error
 		// the journal says which.
 		fmt.Fprintf(&b, `if [ "$(state)" = armed ]; then
 	ours
-	journal "committed at $(date +%%s)"
+	journal "committed at $(date +%%s)" || die failed "cannot write $D/journal" 20
 	durable "$D/journal"
 	rm -f "$S/armed"
 	durable "$S"
 	[ ! -d /run/systemd/system ] || systemctl stop %s >/dev/null 2>&1 </dev/null
 `, timer)
+		if s.changesFirewall() {
+			b.WriteString("\tkeep_ports\n")
+		}
 		for _, o := range s.ops {
 			switch o := o.(type) {
 			case plan.Enrol:
@@ -97,19 +104,18 @@ func (s *Session) endOnce(ctx context.Context, commit bool) (plan.Outcome, error
 	} else {
 		fmt.Fprintf(&b, `if [ "$(state)" = armed ]; then
 	exec 9>&-
-	if /bin/sh "$S/revert.sh" run </dev/null >/dev/null 2>&1; then
-		[ ! -d /run/systemd/system ] || systemctl stop %s >/dev/null 2>&1 </dev/null
-	else
-		say state '' pending
-		exit 0
-	fi
+	/bin/sh "$S/revert.sh" run </dev/null >/dev/null 2>&1 || { say state '' pending; exit 0; }
 fi
+[ ! -d /run/systemd/system ] || systemctl stop %s >/dev/null 2>&1 </dev/null
 `, timer)
 	}
 	fmt.Fprintf(&b, "r=$(state)\nsweep%s\nunlease\nsay state '' \"$r\"\n", dirs)
 	a, err := s.run(ctx, "ending", endLimit, nonce, whole(b.String()))
 	if err != nil {
 		return "", err
+	}
+	if f, ok := a.get("notkept"); ok {
+		s.NotKept = clean(string(f.Data), 240)
 	}
 	f, _ := a.get("state")
 	switch string(f.Data) {

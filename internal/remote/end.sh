@@ -1,10 +1,10 @@
 # Ends a transaction. Called by generated lines.
 D=$S/run-$R
-state() { # what the journal says of this run
+state() { # what the journal says of this run; what is not armed was not switched
 	if [ ! -f "$D/journal" ]; then echo untouched
 	elif grep -q '^committed' "$D/journal"; then echo committed
 	elif grep -q '^reverted' "$D/journal"; then echo reverted
-	elif grep -q '^armed' "$D/journal"; then echo armed
+	elif [ "$D" = "$(cat "$S/armed" 2>/dev/null)" ]; then echo armed
 	else echo untouched; fi
 }
 prune() { # tree, generation kept beside the current one
@@ -35,8 +35,19 @@ keep_loaded() { # what other invocations recorded of the same items is dropped
 	fi
 	printf '%s' "$loads" >"$S/loaded.new" && mv -f "$S/loaded.new" "$S/loaded"
 }
+keep_ports() { # rules that were proved last from now on
+	[ -f "$D/firewall.sh" ] || return 0
+	if out=$(timeout 120 /bin/sh "$D/firewall.sh" keep 2>&1 </dev/null); then
+		journal "permanent at $(date +%s)"
+	else
+		journal "not permanent: $out"
+		say notkept '' "$out"
+	fi
+}
 sweep() { # staging directories of this run
 	for d in "$@"; do case $d in */.virtrust-"$R") rm -rf -- "$d" ;; esac; done
+	# What follows is another run's when that has taken the lease.
+	[ -z "$lrun" ] || [ "$lrun" = "$R" ] || return 0
 	rm -f "$S/staging"
 	for d in "$S"/run-*; do
 		[ "$d" = "$D" ] || [ "$(readlink -- "$S/journal")" = "${d##*/}/journal" ] || rm -rf -- "$d"
@@ -44,6 +55,6 @@ sweep() { # staging directories of this run
 	[ -f "$D/journal" ] || rm -rf -- "$D"
 }
 unlease() { # the fence stays and goes on growing
-	[ "$lrun" = "$R" ] && printf 'fence %s\n' "$lfence" >"$L/lease.new" && mv -f "$L/lease.new" "$L/lease"
+	grep -qsx "run $R" "$L/lease" && sed -n '/^fence /p' "$L/lease" >"$L/lease.new" && mv -f "$L/lease.new" "$L/lease"
 	return 0
 }

@@ -24,6 +24,21 @@ func (s *Session) Prove(ctx context.Context, peers []plan.Peer) (plan.Proof, err
 	for name, der := range s.staged.leaves {
 		proof.Leaves[name] = plan.Digest(der)
 	}
+	for name, text := range s.checked {
+		if why, not := strings.CutPrefix(text, "not asked: "); not {
+			proof.NotChecked = append(proof.NotChecked, name+": "+why)
+			continue
+		}
+		if proof.Checked == nil {
+			proof.Checked = map[string]string{}
+		}
+		proof.Checked[name] = text
+	}
+	if s.changesFirewall() {
+		if err := s.newLogin(ctx); err != nil {
+			return proof, err
+		}
+	}
 	if s.serving.Port == 0 || s.closes() {
 		return proof, nil
 	}

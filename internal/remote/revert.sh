@@ -1,24 +1,35 @@
 # virtrust's reverter: puts back what the run named in /var/lib/virtrust/armed
 # changed, from its journal. Safe to run at any time and more than once; does
-# nothing after a commit. $1 is who asks: timer, boot, run, or a person.
+# nothing after a commit. $1 is who asks: timer, boot, run, or a person; a timer
+# names its run in $2 and touches no other.
 LC_ALL=C; PATH=/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH
 umask 077
 S=/var/lib/virtrust L=/run/virtrust who=${1:-person}
 [ -f "$S/armed" ] || exit 0
-IFS= read -r D <"$S/armed"
-case $D in "$S"/run-*) ;; *) echo "virtrust: $S/armed does not name a run" >&2; exit 1 ;; esac
-J=$D/journal
 mkdir -p -m 0700 "$L"
 exec 9>>"$L/lock"
 # A switch that hangs longer than this is overtaken; its fence no longer holds.
 flock -w 150 9
+# Read under the lock: while we waited, one run may have ended and another begun.
 [ -f "$S/armed" ] || exit 0
+IFS= read -r D <"$S/armed"
+case $D in "$S"/run-*) ;; *) echo "virtrust: $S/armed does not name a run" >&2; exit 1 ;; esac
+[ "$who" != timer ] || [ -z "${2-}" ] || [ "$D" = "$S/run-$2" ] || exit 0
+J=$D/journal
 if [ -f "$L/lease" ]; then
 	f=$(sed -n 's/^fence //p' "$L/lease")
 	sed "s/^fence .*/fence $((${f:-0} + 1))/" "$L/lease" >"$L/lease.new" && mv -f "$L/lease.new" "$L/lease"
 fi
 note() { printf '%s\n' "$*" >>"$J"; }
-end() { rm -f "$S/armed"; sync; exit 0; }
+end() { # nothing of the run is left to wait for
+	rm -f "$S/armed"
+	if grep -qsx "run ${D##*/run-}" "$L/lease"; then
+		sed -n '/^fence /p' "$L/lease" >"$L/lease.new" && mv -f "$L/lease.new" "$L/lease"
+	fi
+	case $who in run | person) systemctl stop "virtrust-revert-${D##*/run-}.timer" >/dev/null 2>&1 </dev/null ;; esac
+	sync
+	exit 0
+}
 [ -f "$J" ] || end
 grep -q -e '^committed' -e '^reverted' "$J" && end
 note "reverting for $who at $(date +%s)"
@@ -30,12 +41,16 @@ while IFS= read -r l; do
 	case $l in "step "*) steps="$l$nl$steps" ;; esac
 done <"$J"
 pending= stopped= started= service= tls_before=yes was_running=
+# Runtime rules are gone after a reboot; nothing else of a firewall was changed.
+if [ "$who" != boot ] && [ -s "$D/walls" ]; then
+	out=$(timeout 90 /bin/sh "$D/firewall.sh" undo 2>&1 </dev/null) || { pending="the firewall keeps a rule of this run: $out"; note "$pending"; }
+fi
 put_back() { # step, path, was, target
 	case $3 in
 	absent) rm -f -- "$2" ;;
-	file) cp -a -- "$D/saved/$1" "$2.virtrust-revert" && mv -fT -- "$2.virtrust-revert" "$2" ;;
+	file) cp -a -- "$D/saved/$1" "$2.virtrust-revert" && { sync "$2.virtrust-revert" 2>/dev/null || sync; } && mv -fT -- "$2.virtrust-revert" "$2" ;;
 	link) rm -f -- "$2.virtrust-revert"; ln -s -- "$4" "$2.virtrust-revert" && mv -fT -- "$2.virtrust-revert" "$2" ;;
-	esac || { pending="cannot put $2 back"; note "$pending"; }
+	esac || { rm -f -- "$2.virtrust-revert"; pending="cannot put $2 back"; note "$pending"; }
 }
 is_now() { # kind, path, digest or target
 	case $1 in
@@ -47,7 +62,7 @@ is_now() { # kind, path, digest or target
 is_prior() { # step, path, was, target
 	case $3 in
 	absent) [ ! -e "$2" ] && [ ! -L "$2" ] ;;
-	file) [ -f "$2" ] && [ ! -L "$2" ] && cmp -s "$2" "$D/saved/$1" ;;
+	file) [ -f "$2" ] && [ ! -L "$2" ] && cmp -s "$2" "$D/saved/$1" && [ "$(stat -c '%a %u %g' "$2")" = "$(stat -c '%a %u %g' "$D/saved/$1")" ] ;;
 	link) [ -L "$2" ] && [ "$(readlink -- "$2")" = "$4" ] ;;
 	esac
 }

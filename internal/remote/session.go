@@ -61,7 +61,10 @@ type SessionConfig struct {
 	RevertAfter time.Duration
 	// Render makes a file's new content from an operation with edits.
 	Render func(o plan.WriteFile, have []byte) ([]byte, error)
-	Now    func() time.Time
+	// Keep makes the files that let the firewall's rules last, from what the
+	// host has. Nil where no operation changes a firewall.
+	Keep func(ops plan.Ops, seen *facts.Host) ([]plan.Kept, error)
+	Now  func() time.Time
 }
 
 // Session is the transaction of one host; it implements plan.Session.
@@ -79,8 +82,11 @@ type Session struct {
 	ops      plan.Ops
 	staged   *staged
 	switched bool
+	checked  map[string]string // certificate to what QEMU on the host said of it
 	// Recovered says what an earlier run left and what was done about it.
 	Recovered []string
+	// NotKept says which firewall rules are live and will be lost at a reboot.
+	NotKept string
 }
 
 // Serving says which certificate a host's listener shows; the zero value is a
@@ -97,7 +103,7 @@ func NewSession(d *Dialer, c *Conn, e Endpoint, serving Serving, cfg SessionConf
 	if cfg.RevertAfter == 0 {
 		cfg.RevertAfter = DefaultRevertAfter
 	}
-	return &Session{cfg: cfg, dialer: d, end: e, conn: c, serving: serving}
+	return &Session{cfg: cfg, dialer: d, end: e, conn: c, serving: serving, checked: map[string]string{}}
 }
 
 // Conn is the connection that the session uses now.
@@ -198,6 +204,12 @@ func scriptHint(kind, text string) string {
 		return "make a new plan"
 	case strings.Contains(text, "does not start") || strings.Contains(text, "come back") || strings.Contains(text, "new files"):
 		return "look at `journalctl -u libvirtd` on the host"
+	case strings.HasSuffix(text, "is full"), strings.HasSuffix(text, "no inodes left"):
+		return "make room on the host, then apply again"
+	case strings.HasSuffix(text, "is read-only"):
+		return "mount it for writing, then apply again"
+	case strings.HasPrefix(text, "cannot "):
+		return "log in to the host and try that there"
 	}
 	return ""
 }

@@ -15,7 +15,7 @@ import (
 
 // step is one change of a live name, as the scripts know it.
 type step struct {
-	kind   string // dir, tree, file, link, gone, unit, activate
+	kind   string // dir, tree, file, link, gone, unit, activate, port
 	path   string // what is changed; of a unit, its name
 	from   string // staged path that is renamed to path
 	before plan.State
@@ -45,6 +45,7 @@ type staged struct {
 	leaves map[string][]byte // certificate to the DER of its new leaf
 	files  []Upload
 	sums   map[string]string // staged path to sha256
+	rules  []string          // of the firewall, as the script knows them
 }
 
 func (st *staged) add(s step) int {
@@ -107,6 +108,11 @@ func (s *Session) layout(ops plan.Ops) (*staged, error) {
 			st.add(step{kind: "unit", path: o.Unit, service: o.Service, off: !o.Enabled})
 		case plan.Activate:
 			st.add(step{kind: "activate", path: o.Unit, how: o.How})
+		case plan.AllowPort, plan.ClosePort:
+			p, closes, _ := plan.PortOf(o)
+			if err := s.portStep(st, p, closes); err != nil {
+				return nil, err
+			}
 		default:
 			return nil, fmt.Errorf("operation %q is not known here", o.Kind())
 		}
@@ -169,10 +175,11 @@ func (s *Session) Stage(ctx context.Context, ops plan.Ops, sign plan.SignFunc) e
 	var b strings.Builder
 	b.WriteString(s.head(nonce))
 	b.WriteString("ours\nD=$S/run-$R\n")
-	b.WriteString(`mkdir -m 0700 "$D" "$D/saved" || die failed "cannot make $D" 20` + "\n")
+	b.WriteString(cannotScript)
+	b.WriteString(`mkdir -m 0700 "$D" "$D/saved" || cannot "make $D" "$S"` + "\n")
 	for _, d := range st.dirs {
 		q := facts.Quote(d)
-		fmt.Fprintf(&b, "printf '%%s %%s\\n' \"$R\" %s >>\"$S/staging\" && mkdir -m 0700 %s || die failed 'cannot make '%s 20\n", q, q, q)
+		fmt.Fprintf(&b, "printf '%%s %%s\\n' \"$R\" %s >>\"$S/staging\" || cannot \"write $S/staging\" \"$S\"\nmkdir -m 0700 %s || cannot 'make '%s %s\n", q, q, q, facts.Quote(path.Dir(d)))
 	}
 	b.WriteString(`durable "$S/staging"` + "\n")
 	b.WriteString(keyScript)
@@ -214,6 +221,9 @@ func (s *Session) Stage(ctx context.Context, ops plan.Ops, sign plan.SignFunc) e
 	}
 	st.files = append(st.files, Upload{Path: s.runDir() + "/revert.sh", Mode: 0o600, Content: []byte(revertScript)})
 	st.sums[s.runDir()+"/revert.sh"] = plan.Digest([]byte(revertScript))
+	if err := s.stageFirewall(st); err != nil {
+		return err
+	}
 	if s.needsTimer() {
 		st.files = append(st.files, Upload{Path: s.runDir() + "/unit", Mode: 0o600, Content: s.cfg.RevertService})
 		st.sums[s.runDir()+"/unit"] = plan.Digest(s.cfg.RevertService)
@@ -221,12 +231,12 @@ func (s *Session) Stage(ctx context.Context, ops plan.Ops, sign plan.SignFunc) e
 	return s.Conn().Upload(ctx, st.files)
 }
 
-// needsTimer reports whether a daemon is touched. Where only files change, the
+// needsTimer reports whether a daemon or a firewall is touched. Where only files change, the
 // switch ends within its one script.
 func (s *Session) needsTimer() bool {
 	return slices.ContainsFunc(s.ops, func(o plan.Op) bool {
 		switch o.(type) {
-		case plan.SetUnit, plan.Activate:
+		case plan.SetUnit, plan.Activate, plan.AllowPort, plan.ClosePort:
 			return true
 		}
 		return false
@@ -242,32 +252,48 @@ func (a answer) csr(n int) []byte {
 	return nil
 }
 
+// cannotScript ends a script with what it could not do and, where the file
+// system is the reason, why.
+const cannotScript = `
+cannot() { # what, an existing directory where it was tried
+	why=
+	read -r blocks inodes all <<-end
+		$(stat -f -c '%a %d %c' -- "$2" 2>/dev/null)
+	end
+	if [ ! -w "$2" ]; then why=": its file system is read-only"
+	elif [ "$blocks" = 0 ]; then why=": its file system is full"
+	elif [ "$inodes" = 0 ] && [ "$all" != 0 ]; then why=": its file system has no inodes left"
+	fi
+	die failed "cannot $1$why" 20
+}
+`
+
 // keyScript makes keys and requests. The names in a request are not used by
 // anyone: policy owns every field but the key.
 const keyScript = `
 take() { # staged generation, certificate, key
-	mkdir -m 0700 "$1" && cat -- "$2" >"$1/cert.pem" && cat -- "$3" >"$1/key.pem" || die failed "cannot copy $2 and $3" 20
+	mkdir -m 0700 "$1" && cat -- "$2" >"$1/cert.pem" && cat -- "$3" >"$1/key.pem" || cannot "copy $2 and $3" "${1%/*}"
 	durable "$1/cert.pem" "$1/key.pem" "$1"
 }
 enrol() { # number, staged generation, algorithm
-	mkdir -m 0700 "$2" || die failed "cannot make $2" 20
+	mkdir -m 0700 "$2" || cannot "make $2" "${2%/*}"
 	if command -v openssl >/dev/null 2>&1; then
 		case $3 in
 		ecdsa-p256) set -- "$1" "$2" EC ec_paramgen_curve:P-256 ;;
 		rsa-*) set -- "$1" "$2" RSA "rsa_keygen_bits:${3#rsa-}" ;;
 		esac
-		openssl genpkey -algorithm "$3" -pkeyopt "$4" -out "$2/key.pem" >/dev/null 2>&1 </dev/null || die failed "openssl makes no key in $2" 20
+		openssl genpkey -algorithm "$3" -pkeyopt "$4" -out "$2/key.pem" >/dev/null 2>&1 </dev/null || cannot "make a key in $2 with openssl" "$2"
 		r=$(printf '[req]\ndistinguished_name=dn\n[dn]\n' | openssl req -new -key "$2/key.pem" -subj /CN=request -config /dev/stdin 2>/dev/null)
 	else
 		case $3 in
 		ecdsa-p256) certtool --generate-privkey --key-type=ecdsa --curve=secp256r1 --no-text --outfile "$2/key.pem" >/dev/null 2>&1 </dev/null ;;
 		rsa-*) certtool --generate-privkey --key-type=rsa --bits="${3#rsa-}" --no-text --outfile "$2/key.pem" >/dev/null 2>&1 </dev/null ;;
-		esac || die failed "certtool makes no key in $2" 20
+		esac || cannot "make a key in $2 with certtool" "$2"
 		printf 'cn = "request"\n' >"$2/template"
 		r=$(certtool --generate-request --load-privkey "$2/key.pem" --template "$2/template" --no-text 2>/dev/null </dev/null)
 		rm -f "$2/template"
 	fi
-	[ -n "$r" ] || die failed "no request can be made in $2" 20
+	[ -n "$r" ] || cannot "make a request in $2" "$2"
 	durable "$2/key.pem" "$2"
 	say csr "$1" "$r"
 }

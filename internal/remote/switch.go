@@ -70,15 +70,25 @@ func (s *Session) Switch(ctx context.Context) error {
 			fmt.Fprintf(&b, "note_unit %d %s %s\n", n, q(t.path), q(t.service))
 		case "activate":
 			fmt.Fprintf(&b, "note_activate %d %s %s\n", n, q(t.path), q(string(t.how)))
+		case "port":
+			fmt.Fprintf(&b, "note %s\n", q(fmt.Sprintf("step %d port %s", n, t.from)))
 		}
 	}
 	wait := 0
 	if s.needsTimer() {
 		wait = int(s.cfg.RevertAfter.Seconds())
 	}
+	if s.changesFirewall() {
+		b.WriteString("check_ports\n")
+	}
 	fmt.Fprintf(&b, "arm %d\n", wait)
+	checked := false
 	for i, t := range s.staged.steps {
 		n := i + 1
+		if !checked && (t.kind == "unit" || t.kind == "activate") {
+			s.checks(&b)
+			checked = true
+		}
 		switch t.kind {
 		case "dir":
 			fmt.Fprintf(&b, "do_dir %d %s %04o %s\n", n, q(t.path), t.mode, q(t.owner))
@@ -92,14 +102,35 @@ func (s *Session) Switch(ctx context.Context) error {
 				do = "do_unit_off"
 			}
 			fmt.Fprintf(&b, "%s %d %s %s\n", do, n, q(t.path), q(t.service))
+		case "port":
+			fmt.Fprintf(&b, "do_port %d %s\n", n, t.now)
 		case "activate":
 			fmt.Fprintf(&b, "do_activate %d %s %s\n", n, q(t.path), q(string(t.how)))
 		}
+	}
+	if !checked {
+		s.checks(&b)
 	}
 	b.WriteString("finish\n")
 	s.switched = true
 	// Shorter than the reverter's timer: it never overtakes a switch that we
 	// still wait for.
-	_, err := s.run(ctx, "switching", s.cfg.RevertAfter-MinRevertAfter/3, nonce, whole(b.String()))
+	a, err := s.run(ctx, "switching", s.cfg.RevertAfter-MinRevertAfter/3, nonce, whole(b.String()))
+	for _, f := range a.frames {
+		if f.Kind == "checked" {
+			s.checked[f.Arg] = clean(string(f.Data), 120)
+		}
+	}
 	return err
+}
+
+// checks has QEMU read the identities that are new, before a daemon is told.
+func (s *Session) checks(b *strings.Builder) {
+	q := facts.Quote
+	for _, t := range s.staged.steps {
+		if t.key != nil && !t.key.adopt && t.key.enrol.Check != nil {
+			c := t.key.enrol.Check
+			fmt.Fprintf(b, "do_check %s %s %s %s\n", q(t.key.enrol.Certificate), q(c.Directory), q(c.User), q(c.Group))
+		}
+	}
 }

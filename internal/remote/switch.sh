@@ -80,6 +80,9 @@ note_unit() { # step, unit, service
 note_activate() { # step, unit, how
 	note "step $1 activate $2 $3 was $(systemctl is-active "$2" 2>/dev/null)"
 }
+check_ports() { # the firewall is still the one that the plan saw
+	out=$(timeout 60 /bin/sh "$D/firewall.sh" check 2>&1 </dev/null) || fail "$out"
+}
 arm() { # seconds; 0 for a switch that ends within this script
 	printf '# What virtrust did here; docs/on-the-host.md tells how to read and undo it.\nrun %s of %s, fence %s, boot %s, at %s\n%s' "$R" "$O" "$F" "$boot" "$(date +%s)" "$notes" >"$D/journal" ||
 		fail "cannot write $D/journal"
@@ -93,12 +96,12 @@ arm() { # seconds; 0 for a switch that ends within this script
 				ln -sfn ../virtrust-revert.service /etc/systemd/system/sysinit.target.wants/virtrust-revert.service || fail "cannot install $u"
 			durable "$u" /etc/systemd/system /etc/systemd/system/sysinit.target.wants
 		fi
-		systemd-run --quiet --collect --unit="virtrust-revert-$R" --on-active="$1" --timer-property=AccuracySec=1s /bin/sh "$S/revert.sh" timer >/dev/null 2>&1 </dev/null ||
+		systemd-run --quiet --collect --unit="virtrust-revert-$R" --on-active="$1" --timer-property=AccuracySec=1s /bin/sh "$S/revert.sh" timer "$R" >/dev/null 2>&1 </dev/null ||
 			fail "cannot start the reverter's timer"
 	fi
+	journal "armed $1" || fail "cannot write $D/journal"
 	printf '%s\n' "$D" >"$S/armed.new" && mv -f "$S/armed.new" "$S/armed" || fail "cannot write $S/armed"
-	journal "armed $1"
-	durable "$D/journal" "$S/revert.sh" "$S/armed" "$D" "$D/saved" "$S"
+	durable "$D/saved"/* "$D/journal" "$S/revert.sh" "$S/armed" "$D" "$D/saved" "$S"
 	touched=yes
 	[ "$1" -gt 0 ] || touched=alone
 }
@@ -106,28 +109,54 @@ finish() { # what only changed files is committed here: nobody has to confirm it
 	flush
 	journal "switched at $(date +%s)"
 	if [ "$touched" = alone ]; then
-		journal "committed at $(date +%s)"
+		journal "committed at $(date +%s)" || fail "cannot write $D/journal"
 		durable "$D/journal"
 		rm -f "$S/armed"
 		durable "$S"
 	fi
 	say switched '' yes
 }
+held() { # a reverter that waited too long for this script has acted
+	oneline "$S/armed"
+	[ "$x" = "$D" ] || die failed "the reverter has acted" 20
+}
 do_dir() { # step, path, mode, owner:group
+	held
 	mkdir -m "$3" -- "$2" && chown "$4" "$2" && chmod "$3" "$2" || fail "cannot make $2"
 	[ -e /sys/fs/selinux/enforce ] && command -v restorecon >/dev/null 2>&1 && restorecon "$2"
 	synced="$synced
 ${2%/*}"
 }
 do_put() { # step, staged, path
+	held
 	mv -fT -- "$2" "$3" || fail "cannot rename into $3"
 	synced="$synced
 ${3%/*}"
 }
 do_gone() { # step, path
+	held
 	rm -f -- "$2" || fail "cannot remove $2"
 	synced="$synced
 ${2%/*}"
+}
+qemu() { # QEMU's program on this host; nothing when there is none
+	for q in qemu-system-x86_64 /usr/libexec/qemu-kvm /usr/bin/qemu-kvm "qemu-system-$(uname -m)"; do
+		command -v "$q" && return 0
+	done
+}
+do_check() { # certificate, directory, user, group: QEMU reads it as it will run
+	flush
+	q=$(qemu)
+	[ -n "$q" ] || { say checked "$1" "not asked: QEMU is not installed"; return 0; }
+	command -v setpriv >/dev/null 2>&1 || { say checked "$1" "not asked: setpriv is not installed"; return 0; }
+	groups=--init-groups
+	case $3 in *[!0-9]*) ;; *) groups=--clear-groups ;; esac
+	for e in server client; do
+		out=$(cd / && echo quit | timeout 30 setpriv --reuid="$3" --regid="$4" "$groups" "$q" -M none -nodefaults -display none -monitor stdio \
+			-object "tls-creds-x509,id=t,dir=$2,endpoint=$e,verify-peer=on" 2>&1) && case $out in *"${q##*/}:"*) false ;; esac ||
+			fail "QEMU, as $3, does not accept $2 as a $e: $(printf '%s\n' "$out" | grep -v -e '^QEMU ' -e '^(qemu)' | tail -n 3)"
+	done
+	say checked "$1" "$($q --version </dev/null 2>/dev/null | head -n 1) as $3"
 }
 synced=
 flush() { # the renames so far reach the disk
@@ -139,6 +168,7 @@ flush() { # the renames so far reach the disk
 	synced=
 }
 do_unit() { # step, unit, service
+	held
 	flush
 	systemctl enable "$2" >/dev/null 2>&1 </dev/null || fail "cannot enable $2"
 	systemctl is-active --quiet "$2" && return 0
@@ -169,7 +199,13 @@ do_unit_off() { # step, unit, service
 	fi
 	out=$(timeout 60 systemctl stop "$2" 2>&1 </dev/null) || fail "cannot stop $2: $out"
 }
+do_port() { # step, numbers of rules
+	held
+	shift
+	out=$(timeout 90 /bin/sh "$D/firewall.sh" do "$@" 2>&1 </dev/null) || fail "the firewall does not take the rules: $out"
+}
 do_activate() { # step, unit, how
+	held
 	flush
 	[ -z "$restarted" ] || return 0
 	case $(systemctl is-active "$2" 2>/dev/null) in
