@@ -1,0 +1,55 @@
+package e2e
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/virtrust/virtrust/integration/lab"
+)
+
+func active(t *testing.T, h *lab.Host) bool {
+	return sh(t, h, "systemctl is-active libvirtd.service || :") == "active"
+}
+
+// libvirtd leaves when nobody uses it. Then there is still nothing to do.
+func TestIdle(t *testing.T) {
+	t.Parallel()
+	spec := lab.HostSpec{Files: map[string]lab.File{"/etc/default/libvirtd": {Content: []byte("LIBVIRTD_ARGS=\"--timeout 5\"\n")}}}
+	s := newReadySite(t, spec, spec)
+	s.run(t, 0, "apply", "--yes")
+	if !active(t, s.hosts[0]) {
+		t.Fatal("libvirtd does not run after apply: this shows nothing")
+	}
+	for _, h := range s.hosts {
+		until(t, limit, "libvirtd leaves "+h.Name, func() bool { return !active(t, h) })
+	}
+	s.empty(t)
+	for _, h := range s.hosts {
+		// A plan's look at what is served wakes it.
+		until(t, limit, "libvirtd leaves "+h.Name, func() bool { return !active(t, h) })
+	}
+	if err := virsh(t, s.hosts[1], s.hosts[0]); err != nil {
+		t.Error(err)
+	}
+	s.empty(t)
+	s.run(t, 0, "verify")
+}
+
+// The same with the time that libvirtd takes by itself.
+func TestIdleThreeMinutes(t *testing.T) {
+	if os.Getenv("VIRTRUST_LONG") != "1" {
+		t.Skip("VIRTRUST_LONG=1 waits three minutes for libvirtd")
+	}
+	t.Parallel()
+	s := newReadySite(t, lab.HostSpec{}, lab.HostSpec{})
+	s.run(t, 0, "apply", "--yes")
+	end := time.Now().Add(3 * time.Minute)
+	for _, h := range s.hosts {
+		until(t, 3*time.Minute, "libvirtd leaves "+h.Name, func() bool { return !active(t, h) })
+	}
+	time.Sleep(time.Until(end))
+	s.empty(t)
+	s.run(t, 0, "apply", "--yes")
+	s.run(t, 0, "verify")
+}

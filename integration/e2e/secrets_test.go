@@ -1,0 +1,156 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/virtrust/virtrust/integration/lab"
+)
+
+// Neither the passphrase nor a private key shows anywhere it should not, with
+// every step logged.
+func TestSecrets(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, lab.HostSpec{}, lab.HostSpec{})
+	w := startWitness(t, filepath.Join(s.dir, ".virtrust"))
+	// Between fork and exec, ip is a copy of this test, and then itself and
+	// virtrust: one process, which the test gave the passphrase.
+	s.watch = func(cmd *exec.Cmd) { w.leaveOut(cmd.Process.Pid) }
+
+	var keys [][]byte
+	remember := func() {
+		for _, h := range s.hosts {
+			keys = append(keys, privateKeys(t, h)...)
+		}
+	}
+	replace := []string{"--replace", "certificate.libvirt-server", "--replace", "certificate.libvirt-client"}
+	s.run(t, 0, "-v", "validate")
+	s.run(t, 0, "-v", "ca", "init")
+	s.run(t, 0, "-v", "plan", "--out", s.path("a.plan.json"))
+	s.run(t, 0, "-v", "apply", s.path("a.plan.json"))
+	remember()
+	// A file is opened by virtrust itself, so nobody has it in the environment.
+	s.noEnv = true
+	s.write(t, "passphrase", s.passphrase+"\n")
+	s.write(t, "policy.hcl", strings.Replace(policyHCL, "env:VT_PASSPHRASE", "file:passphrase", 1))
+	s.run(t, 0, append([]string{"-v", "apply", "--yes"}, replace...)...)
+	remember()
+	s.run(t, 0, append([]string{"-v", "plan", "--json", "--out", s.path("b.plan.json")}, replace...)...)
+	s.run(t, 0, "-v", "verify")
+	s.run(t, 0, "-v", "status", "--json")
+	s.run(t, 0, "-v", "ca", "show", "libvirt")
+	s.run(t, 0, "-v", "show", "--json")
+	// A wrong passphrase is not repeated in the error.
+	wrong := "wrong-" + rand.Text()
+	s.write(t, "passphrase", wrong+"\n")
+	r := s.run(t, 1, append([]string{"-v", "apply", "--yes"}, replace...)...)
+	contains(t, r.stderr, "passphrase")
+	if err := os.Remove(s.path("passphrase")); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Run("can be found", func(t *testing.T) {
+		planted := rand.Text()
+		if err := os.WriteFile(s.path("planted"), []byte("x"+planted+"x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := findIn(t, s.dir, []byte(planted)); !slices.Equal(got, []string{s.path("planted")}) {
+			t.Errorf("a planted file is found in %v", got)
+		}
+		if err := os.Remove(s.path("planted")); err != nil {
+			t.Fatal(err)
+		}
+		argv := sh(t, s.hosts[1], `sh -c 'sleep 0.7; : `+planted+`'; echo ok`)
+		env := sh(t, s.hosts[1], `N=`+planted+`-env sleep 0.7; echo ok`)
+		if argv != "ok" || env != "ok" || len(w.find([]byte(planted))) == 0 || len(w.find([]byte(planted+"-env\x00"))) == 0 {
+			t.Errorf("a planted secret on a host is found in %v", w.find([]byte(planted)))
+		}
+		if sh(t, s.hosts[0], "echo "+planted+" >/var/tmp/planted; "+grepHost(planted)) == "" {
+			t.Error("a planted file on a host is not found")
+		}
+		now := []byte(sh(t, s.hosts[0], "cat /etc/pki/libvirt/private/serverkey.pem"))
+		if !slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Contains(now, k) }) {
+			t.Error("the key that a host has now is not among those that are searched for")
+		}
+		// The loop saw what virtrust runs on a host.
+		if len(w.find([]byte("/bin/sh\x00-s\x00"))) == 0 && len(w.find([]byte("virsh\x00-q\x00-c\x00qemu+tls://"))) == 0 {
+			t.Error("no script of virtrust was seen on a host")
+		}
+	})
+	w.end()
+	t.Logf("%d rounds over all processes, %d different texts, %d forms of keys", w.rounds, len(w.seen), len(keys))
+
+	needles := map[string][]byte{"the passphrase": []byte(s.passphrase), "the wrong passphrase": []byte(wrong)}
+	for name, needle := range needles {
+		report(t, name, w.find(needle), findIn(t, s.dir, needle), said(s, needle))
+		for _, h := range s.hosts {
+			if where := sh(t, h, grepHost(string(needle))); where != "" {
+				t.Errorf("%s is on %s in %s", name, h.Name, where)
+			}
+		}
+	}
+	for _, k := range keys {
+		report(t, "a host's private key", w.find(k), findIn(t, s.dir, k), said(s, k))
+	}
+	identity, err := os.ReadFile(s.lab.IdentityFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := bytes.Split(identity, []byte("\n"))[2]
+	report(t, "the SSH key", w.find(line), findIn(t, s.dir, line), said(s, line))
+	report(t, "a private key", nil, findIn(t, s.dir, []byte("PRIVATE KEY")), said(s, []byte("PRIVATE KEY")))
+	contains(t, s.said.String(), "round_trips", "step=stage")
+}
+
+func report(t *testing.T, what string, where ...[]string) {
+	t.Helper()
+	for _, w := range slices.Concat(where...) {
+		t.Errorf("%s is in %s", what, w)
+	}
+}
+
+func said(s *site, needle []byte) []string {
+	if bytes.Contains(s.said.Bytes(), needle) {
+		return []string{"virtrust's output"}
+	}
+	return nil
+}
+
+// grepHost lists where a word is on a host: files, and the journal.
+func grepHost(word string) string {
+	return "grep -rlF -e " + word + " /etc /var/lib/virtrust /var/log /var/tmp /run/virtrust /tmp /root 2>/dev/null || :; journalctl -q --no-pager | grep -F -e " + word + " || :"
+}
+
+// privateKeys are a host's private keys in every form in which they could leak.
+func privateKeys(t *testing.T, h *lab.Host) (forms [][]byte) {
+	t.Helper()
+	for _, name := range strings.Fields(sh(t, h, "ls /etc/pki/libvirt/.virtrust/*/*/key.pem")) {
+		text, err := h.ReadFile(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(text)
+		if block == nil {
+			t.Fatalf("%s: %s is no PEM", h.Name, name)
+		}
+		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := key.(*ecdsa.PrivateKey).D.FillBytes(make([]byte, 32))
+		// The first line is the same for all keys of the kind, up to the scalar.
+		lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+		forms = append(forms, d, []byte(hex.EncodeToString(d)), lines[1], lines[2])
+	}
+	return forms
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// identities are the default paths that libvirt resolves.
+var identities = []struct{ name, cert, key string }{
+	{"server", "/etc/pki/libvirt/servercert.pem", "/etc/pki/libvirt/private/serverkey.pem"},
+	{"client", "/etc/pki/libvirt/clientcert.pem", "/etc/pki/libvirt/private/clientkey.pem"},
+}
+
+const bundle = "/etc/pki/CA/cacert.pem"
+
+// read is a file's content, or why there is none.
+func read(path string) (string, string) {
+	b, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", "absent"
+	case err != nil:
+		return "", err.Error()
+	case len(b) == 0:
+		return "", "empty"
+	}
+	return string(b), ""
+}
+
+type trio struct {
+	cert, key, ca       string
+	noCert, noKey, noCA string
+}
+
+func look(cert, key string) (t trio) {
+	t.ca, t.noCA = read(bundle)
+	t.cert, t.noCert = read(cert)
+	t.key, t.noKey = read(key)
+	return t
+}
+
+// pairs is O1. Two looks in a row that are equal show one moment between them
+// at which the names stood exactly so.
+func (w *watch) pairs(first func()) {
+	whole := make([]bool, len(identities))
+	trust := false
+	verdicts := map[trio]string{}
+	for !w.stopped() {
+		for i, id := range identities {
+			a, b := look(id.cert, id.key), look(id.cert, id.key)
+			if a != b {
+				continue
+			}
+			w.mu.Lock()
+			w.rep.Samples++
+			w.mu.Unlock()
+			switch {
+			case a.noCA == "":
+				trust = true
+			case a.noCA != "absent":
+				w.violate("O1", "%s: %s", bundle, a.noCA)
+			case trust && !w.Fresh:
+				w.violate("O1", "%s is gone", bundle)
+			}
+			if a.noCert == "absent" && a.noKey == "absent" {
+				if whole[i] && !w.Fresh {
+					w.violate("O1", "the %s pair is gone", id.name)
+				}
+				continue
+			}
+			if a.noCert != "" || a.noKey != "" {
+				w.violate("O1", "half a %s pair: certificate %s, key %s", id.name, said(a.noCert), said(a.noKey))
+				continue
+			}
+			v, known := verdicts[a]
+			if !known {
+				v = judge(a)
+				verdicts[a] = v
+			}
+			if v != "" {
+				w.violate("O1", "%s pair: %s", id.name, v)
+				continue
+			}
+			whole[i] = true
+			if id.name == "server" && !known {
+				block, _ := pem.Decode([]byte(a.cert))
+				w.mu.Lock()
+				w.rep.Disk = digest(block.Bytes)
+				w.leaves[w.rep.Disk] = true
+				w.mu.Unlock()
+			}
+		}
+		first()
+		time.Sleep(400 * time.Microsecond)
+	}
+	if c, no := read(identities[0].cert); no == "" {
+		if block, _ := pem.Decode([]byte(c)); block != nil {
+			w.mu.Lock()
+			w.rep.Disk = digest(block.Bytes)
+			w.mu.Unlock()
+		}
+	}
+}
+
+func said(no string) string {
+	if no == "" {
+		return "there"
+	}
+	return no
+}
+
+// judge asks what libvirtd asks when it loads the three files.
+func judge(t trio) string {
+	block, _ := pem.Decode([]byte(t.cert))
+	if block == nil {
+		return "the certificate is no PEM"
+	}
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return err.Error()
+	}
+	block, _ = pem.Decode([]byte(t.key))
+	if block == nil {
+		return "the key is no PEM"
+	}
+	key, err := parseKey(block.Bytes)
+	if err != nil {
+		return err.Error()
+	}
+	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(leaf.PublicKey) {
+		return "the key does not belong to the certificate"
+	}
+	if t.noCA != "" {
+		return "no authority: " + t.noCA
+	}
+	for rest := []byte(t.ca); ; {
+		if block, rest = pem.Decode(rest); block == nil {
+			return "no authority in the bundle signed the certificate"
+		}
+		if ca, err := x509.ParseCertificate(block.Bytes); err == nil && leaf.CheckSignatureFrom(ca) == nil {
+			return ""
+		}
+	}
+}
+
+func parseKey(der []byte) (crypto.Signer, error) {
+	if k, err := x509.ParsePKCS8PrivateKey(der); err == nil {
+		return k.(crypto.Signer), nil
+	}
+	if k, err := x509.ParseECPrivateKey(der); err == nil {
+		return k, nil
+	}
+	return x509.ParsePKCS1PrivateKey(der)
+}
+
+func digest(b []byte) string {
+	s := sha256.Sum256(b)
+	return hex.EncodeToString(s[:])
+}

@@ -1,0 +1,4 @@
+// Command sftpfault is an SFTP server that fails.
+package main
+
+func main() {}

@@ -1,0 +1,296 @@
+package faults
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+	"filippo.io/age/armor"
+
+	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/plan"
+)
+
+const passphrase = "correct-horse"
+
+// site is one host with a configuration of its own.
+type site struct {
+	t     testing.TB
+	lab   *lab.Lab
+	host  *lab.Host
+	proxy *proxy
+	dir   string
+	key   string // fingerprint of the host's key
+
+	virtrust string
+	round    int // makes every wanted state differ from the last
+	names    int
+	settings int
+
+	observerAt string
+	client     net.Conn
+	in         *bufio.Reader
+	stop       context.CancelFunc
+	log        *bytes.Buffer
+}
+
+func newSite(t testing.TB, l *lab.Lab, h *lab.Host) *site {
+	t.Helper()
+	s := &site{t: t, lab: l, host: h, proxy: newProxy(t, l, h), dir: t.TempDir(), virtrust: bin.virtrust, settings: 5000}
+	out := s.must("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f2")
+	s.key = strings.TrimSpace(out)
+	s.must("mkdir -p /var/tmp/pristine; cp -a /etc/libvirt/*.conf /var/tmp/pristine/")
+	s.write()
+	if r := s.run(time.Minute, "ca", "init"); r.code != 0 {
+		t.Fatalf("ca init: %s", r.stderr)
+	}
+	cheapKey(t, filepath.Join(s.dir, "authorities/libvirt/g1.key.age"))
+	content, err := os.ReadFile(bin.observer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.WriteFile(t.Context(), "/var/tmp/observer", content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.observe()
+	t.Cleanup(func() {
+		if s.stop != nil {
+			s.stop()
+		}
+	})
+	return s
+}
+
+// cheapKey seals an authority's key again with a passphrase that is quick to
+// derive: hundreds of runs open it.
+func cheapKey(t testing.TB, path string) {
+	t.Helper()
+	sealed, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := age.NewScryptIdentity(passphrase)
+	to, _ := age.NewScryptRecipient(passphrase)
+	to.SetWorkFactor(8)
+	plain, err := age.Decrypt(armor.NewReader(bytes.NewReader(sealed)), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	text := armor.NewWriter(&out)
+	w, err := age.Encrypt(text, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(w, plain); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Close(), text.Close(), os.WriteFile(path, out.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// write writes the configuration for what is wanted now.
+func (s *site) write() {
+	inventory := fmt.Sprintf(`cluster "rack1" {
+  policy = policy.standard
+}
+ssh {
+  known_hosts = %q
+  identity    = [%q]
+}
+host %q {
+  address  = %q
+  cluster  = cluster.rack1
+  names    = [%q, "127.0.0.1", "alt%d.example.test"]
+  host_key = [%q]
+  ssh {
+    port = %d
+  }
+}
+`, s.lab.KnownHosts(), s.lab.IdentityFile(), s.host.Name, lab.ControllerAddresses.Management4, s.host.FQDN, s.names, s.key, s.proxy.port)
+	policy := fmt.Sprintf(`authority "libvirt" {
+  organization    = "Example"
+  passphrase_from = "env:VT_PASS"
+}
+policy "standard" {
+  template = "libvirt"
+  settings "/etc/libvirt/libvirtd.conf" {
+    max_clients = %d
+  }
+}
+`, s.settings)
+	if err := errors.Join(os.WriteFile(filepath.Join(s.dir, "inventory.hcl"), []byte(inventory), 0o600),
+		os.WriteFile(filepath.Join(s.dir, "policy.hcl"), []byte(policy), 0o600)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// result is what a run of virtrust said.
+type result struct {
+	code           int // -1 when a signal ended it
+	stdout, stderr string
+	took           time.Duration
+	report         *plan.Report
+}
+
+// host is the result of the one host.
+func (r result) host() *plan.HostReport {
+	if r.report == nil || len(r.report.Hosts) != 1 {
+		return nil
+	}
+	return &r.report.Hosts[0]
+}
+
+func (r result) String() string {
+	what := "no report"
+	if h := r.host(); h != nil {
+		what = string(h.Result) + " at " + h.Step
+		if h.Failure != nil {
+			what += fmt.Sprintf(" (%s: %s)", h.Failure.Class, h.Failure.Text)
+		}
+	}
+	return fmt.Sprintf("exit %d after %.1f s, %s", r.code, r.took.Seconds(), what)
+}
+
+// child is a run of virtrust that goes on.
+type child struct {
+	cmd      *exec.Cmd
+	out, err bytes.Buffer
+	began    time.Time
+	cancel   context.CancelFunc
+}
+
+func (s *site) start(limit time.Duration, args ...string) *child {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), limit)
+	c := &child{began: time.Now(), cancel: cancel}
+	c.cmd = s.lab.Command(ctx, s.virtrust, args...)
+	c.cmd.Dir = s.dir
+	c.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + s.dir, "VT_PASS=" + passphrase, "NO_COLOR=1"}
+	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.err
+	if err := c.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+func (c *child) wait() result {
+	defer c.cancel()
+	_ = c.cmd.Wait()
+	r := result{code: c.cmd.ProcessState.ExitCode(), stdout: c.out.String(), stderr: c.err.String(), took: time.Since(c.began)}
+	var rep plan.Report
+	if json.Unmarshal(c.out.Bytes(), &rep) == nil && rep.Run != "" {
+		r.report = &rep
+	}
+	return r
+}
+
+func (s *site) run(limit time.Duration, args ...string) result {
+	return s.start(limit, args...).wait()
+}
+
+var applyArgs = []string{"apply", "--yes", "--json", "--revert-after", "15s"}
+
+// programLimit is when a run of virtrust must have ended, whatever happened.
+const programLimit = 5 * time.Minute
+
+func (s *site) apply() result { return s.run(programLimit, applyArgs...) }
+
+// must runs a script on the host.
+func (s *site) must(script string) string {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 3*time.Minute)
+	defer cancel()
+	r, err := s.host.Script(ctx, script)
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		s.t.Errorf("%s: %s: %v", s.host.Name, script, err)
+	}
+	return r.Stdout
+}
+
+// observe starts the observer, also after a reboot.
+func (s *site) observe() {
+	s.t.Helper()
+	if s.stop != nil {
+		s.stop()
+		s.client.Close()
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
+	s.stop = cancel
+	s.observerAt = net.JoinHostPort(s.host.Addresses.Management4.String(), "9999")
+	var done sync.WaitGroup
+	done.Go(func() { _, _ = s.host.Run(ctx, "/var/tmp/observer", s.observerAt) })
+	s.stop = func() { cancel(); done.Wait() }
+	for try := 0; ; try++ {
+		c, err := s.lab.Dial(ctx, "tcp", s.observerAt)
+		if err == nil {
+			s.client, s.in = c, bufio.NewReader(c)
+			return
+		}
+		if try == 200 {
+			s.t.Fatalf("%s: the observer does not start: %v", s.host.Name, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// ask asks the observer.
+func (s *site) ask(answer any, op string, more ...string) {
+	s.t.Helper()
+	req := map[string]any{"op": op}
+	for _, m := range more {
+		req[m] = true
+	}
+	line, _ := json.Marshal(req)
+	_ = s.client.SetDeadline(time.Now().Add(2 * time.Minute))
+	if _, err := s.client.Write(append(line, '\n')); err != nil {
+		s.t.Fatalf("%s: observer: %v", s.host.Name, err)
+	}
+	text, err := s.in.ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(text, answer)
+	}
+	if err != nil {
+		s.t.Fatalf("%s: observer: %s: %v", s.host.Name, op, err)
+	}
+}
+
+func (s *site) snapshot() map[string]string {
+	var m map[string]string
+	s.ask(&m, "snapshot")
+	return m
+}
+
+func (s *site) leftovers() []string {
+	var l []string
+	s.ask(&l, "leftovers")
+	return l
+}
+
+// watched is what the observers saw of a run.
+type watched struct {
+	Samples, Opens, Connects int
+	Longest                  float64
+	Served, Disk             string
+	Violations               []struct {
+		Observer string
+		At       float64
+		Text     string
+	}
+}

@@ -1,0 +1,189 @@
+package faults
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fast and slow kinds of transport faults. A slow one takes until virtrust
+// notices that nobody answers.
+var (
+	fast = []string{cutBefore, cutAfter, killBefore, killAfter, interrupt1, interrupt2, terminate1, terminate2}
+	slow = []string{blackhole, stall}
+	cuts = []string{cutBytesUp, cutBytesDn}
+)
+
+// recoveries are taken in turn; waiting is real time and so the rarest.
+func recoveryOf(i int) recovery {
+	switch {
+	case i%16 == 7:
+		return byWaiting
+	case i%2 == 0:
+		return byTimer
+	}
+	return byNextRun
+}
+
+// size is how long one undisturbed run of a scenario is.
+type size struct{ chunks, up, down int }
+
+// measure runs every scenario once without a fault.
+func measure(t testing.TB, s *site, list []scenario) map[string]size {
+	t.Helper()
+	sizes := map[string]size{}
+	for _, sc := range list {
+		s.proxy.reset(fault{})
+		sc.prepare(s)
+		s.proxy.reset(fault{})
+		if r := s.apply(); r.code != 0 {
+			t.Fatalf("%s without a fault: %s\n%s", sc.name, r, r.stderr)
+		}
+		_, chunks, up, down := s.proxy.state()
+		sizes[sc.name] = size{chunks, up, down}
+		s.round++
+	}
+	return sizes
+}
+
+// sweep carries trials out on several hosts at once.
+func sweep(t *testing.T, sites []*site, trials []trial) {
+	t.Helper()
+	work := make(chan trial)
+	var wg sync.WaitGroup
+	for _, s := range sites {
+		wg.Go(func() {
+			for tr := range work {
+				began := time.Now()
+				o := s.try(tr)
+				record(t, o)
+				if testing.Verbose() {
+					t.Logf("%s %-10s %s n=%d struck=%v: %s (%.1f s)", s.host.Name, tr.scenario.name, tr.fault.kind, tr.fault.n, o.struck, o.result, time.Since(began).Seconds())
+				}
+			}
+		})
+	}
+	for _, tr := range trials {
+		work <- tr
+	}
+	close(work)
+	wg.Wait()
+}
+
+// seed makes random bytes and orders reproducible.
+func seed(t testing.TB) *rand.Rand {
+	n := uint64(time.Now().UnixNano())
+	if s := os.Getenv("VIRTRUST_FAULTS_SEED"); s != "" {
+		v, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n = v
+	}
+	t.Logf("VIRTRUST_FAULTS_SEED=%d", n)
+	return rand.New(rand.NewPCG(n, 0))
+}
+
+// trialsOf lists faults at every stride-th operation of each scenario, and a
+// few past its end: the sweep of a kind is over when a run is not disturbed.
+func trialsOf(list []scenario, sizes map[string]size, kinds []string, stride int, r *rand.Rand, samples int) []trial {
+	var out []trial
+	for k, kind := range kinds {
+		for _, sc := range list {
+			z := sizes[sc.name]
+			if kind == cutBytesUp || kind == cutBytesDn {
+				top := z.up
+				if kind == cutBytesDn {
+					top = z.down
+				}
+				for range samples {
+					out = append(out, trial{scenario: sc, fault: fault{kind: kind, n: 1 + r.IntN(top)}, canAsk: true})
+				}
+				continue
+			}
+			// Chunks vary a little with timing: well past the end is past it.
+			for n := 1 + k%stride; n < z.chunks+8; n += stride {
+				out = append(out, trial{scenario: sc, fault: fault{kind: kind, n: n}, canAsk: true})
+			}
+			out = append(out, trial{scenario: sc, fault: fault{kind: kind, n: 3 * z.chunks}, canAsk: true})
+		}
+	}
+	r.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	for i := range out {
+		out[i].recovery = recoveryOf(i)
+	}
+	return out
+}
+
+func stride(t testing.TB, otherwise int) int {
+	if s := os.Getenv("VIRTRUST_FAULTS_STRIDE"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			t.Fatalf("VIRTRUST_FAULTS_STRIDE=%q", s)
+		}
+		return n
+	}
+	return otherwise
+}
+
+// TestTransport breaks the connection or the program at every operation.
+func TestTransport(t *testing.T) {
+	r := seed(t)
+	list, hosts := scenarios, 4
+	if !full {
+		list, hosts = []scenario{renewal}, 2
+	}
+	sites := startHosts(t, hosts)
+	sizes := measure(t, sites[0], list)
+	t.Logf("undisturbed: %+v", sizes)
+	var trials []trial
+	if full {
+		trials = append(trialsOf(list, sizes, fast, stride(t, 3), r, 0), trialsOf(list, sizes, cuts, 1, r, 25)...)
+	} else {
+		trials = append(trialsOf(list, sizes, []string{cutBefore, cutAfter, killBefore, killAfter}, 9, r, 0), trialsOf(list, sizes, cuts, 1, r, 2)...)
+		for i := range trials {
+			if trials[i].recovery == byWaiting {
+				trials[i].recovery = byTimer
+			}
+		}
+	}
+	sweep(t, sites, trials)
+	complete(t, list, trials)
+}
+
+// TestSilence drops answers, or everything, from every operation on.
+func TestSilence(t *testing.T) {
+	if !full {
+		t.Skip("each run waits until virtrust gives up: VIRTRUST_FAULTS=full")
+	}
+	r := seed(t)
+	sites := startHosts(t, 8)
+	sizes := measure(t, sites[0], scenarios)
+	trials := trialsOf(scenarios, sizes, slow, stride(t, 4), r, 0)
+	sweep(t, sites, trials)
+	complete(t, scenarios, trials)
+}
+
+// complete checks that each sweep ended with a run that was not disturbed.
+func complete(t *testing.T, list []scenario, trials []trial) {
+	t.Helper()
+	table.Lock()
+	defer table.Unlock()
+	for _, sc := range list {
+		for _, tr := range slices.CompactFunc(slices.SortedFunc(slices.Values(trials), func(a, b trial) int { return cmp.Compare(a.fault.kind, b.fault.kind) }),
+			func(a, b trial) bool { return a.fault.kind == b.fault.kind }) {
+			if k := tr.fault.kind; k == cutBytesUp || k == cutBytesDn {
+				continue
+			}
+			if r := table.rows[fmt.Sprintf("%s | %s", tr.fault.kind, sc.name)]; r == nil || r.missed == 0 {
+				t.Errorf("%s, %s: no run ended undisturbed: the sweep is not complete", sc.name, tr.fault.kind)
+			}
+		}
+	}
+}
