@@ -12,7 +12,7 @@ GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK   ?= golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down deps test test-short lint vulncheck fuzz cover clean
+.PHONY: help build demo demo-down deps test test-faults test-short lint vulncheck fuzz cover clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ deps: ## install the Debian packages of the lab (root)
 # skip the lab's tests; with REQUIRE_LAB=1 or CI=true a skip is a failure.
 test: $(if $(filter 0,$(shell id -u)),deps) ## run all tests, with root also those on real hosts
 	$(GO) test -timeout 30m $(TESTARGS) $(PKGS)
+
+# Takes most of an hour: hundreds of applies, each with one fault.
+test-faults: deps ## run the whole sweep of faults on real hosts (root)
+	REQUIRE_LAB=1 VIRTRUST_FAULTS=full $(GO) test -count=1 -timeout 90m -v $(TESTARGS) ./integration/faults
 
 test-short: ## run the tests that need no lab and little time
 	$(GO) test -short -timeout 5m $(TESTARGS) $(shell $(GO) list $(PKGS) | grep -v -e /integration/)

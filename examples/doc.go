@@ -1,0 +1,3 @@
+// Package examples has configurations that work, one a directory; a test loads
+// and plans each.
+package examples
