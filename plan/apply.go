@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/virtrust/virtrust/internal/facts"
+	"github.com/virtrust/virtrust/internal/pki"
 )
 
 // Runner carries plans out.
@@ -27,7 +29,12 @@ type Runner struct {
 	// Done is told each host's report, in the order in which they end.
 	Done     func(HostReport)
 	Rollouts map[string]Rollout // by cluster
-	Parallel int                // hosts at once, over all clusters
+	// Trust has the proofs that count for hosts that cannot be read.
+	Trust pki.Trust
+	// WaitJobs is how long a restart waits for the jobs of a host's guests to
+	// end before the host is held; zero does not wait.
+	WaitJobs time.Duration
+	Parallel int // hosts at once, over all clusters
 	Now      func() time.Time
 	Progress func(Event)
 	Log      *slog.Logger
@@ -38,48 +45,88 @@ const peersToAsk = 2
 
 // Apply carries the plan out and reports every host in the plan's order. When
 // ctx ends, hosts that have begun are finished or put back; others are held.
+//
+// Every host has one transaction of what has no condition, or one that holds
+// from the start. When all rollouts are over, what waited is carried out in a
+// second transaction where its condition holds then, and held where not.
 func (r *Runner) Apply(ctx context.Context, p *Plan) *Report {
 	rep := &Report{Run: r.Run, Started: r.Now().UTC(), Hosts: make([]HostReport, len(p.Hosts))}
-	slots := make(chan struct{}, max(1, r.Parallel))
-	byCluster := map[string][]int{}
+	a := &applying{Runner: r, plan: p, rep: rep, slots: make(chan struct{}, max(1, r.Parallel)), stopped: map[string]bool{}}
 	var clusters []string
+	members := map[string][]int{}
 	for i := range p.Hosts {
 		c := p.Hosts[i].Cluster
-		if byCluster[c] == nil {
+		if members[c] == nil {
 			clusters = append(clusters, c)
 		}
-		byCluster[c] = append(byCluster[c], i)
+		members[c] = append(members[c], i)
 	}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for _, c := range clusters {
-		wg.Go(func() {
-			if why := r.cluster(ctx, p, rep, byCluster[c], r.Rollouts[c], slots); why != "" {
-				mu.Lock()
-				defer mu.Unlock()
-				name := c
-				if name == "" {
-					name = "(no cluster)"
-				}
-				rep.Stopped = append(rep.Stopped, name+": "+why)
-			}
-		})
+	a.each(clusters, func(c string) string { return a.first(ctx, members[c], r.Rollouts[c]) })
+	results := map[string]Result{}
+	for _, h := range rep.Hosts {
+		results[h.Host] = h.Result
 	}
-	wg.Wait()
+	a.each(clusters, func(c string) string { return a.second(ctx, members[c], r.Rollouts[c], results) })
 	rep.Ended = r.Now().UTC()
 	return rep
 }
 
-// cluster changes the members of one cluster and says why it stopped early.
-func (r *Runner) cluster(ctx context.Context, p *Plan, rep *Report, members []int, ro Rollout, slots chan struct{}) string {
-	var todo []*HostPlan
-	index := map[*HostPlan]int{}
+// applying is one Apply.
+type applying struct {
+	*Runner
+	plan  *Plan
+	rep   *Report
+	slots chan struct{} // hosts at once, over all clusters
+
+	mu      sync.Mutex
+	stopped map[string]bool // clusters
+}
+
+// each has clusters rolled out beside each other; one that stopped stays so.
+func (a *applying) each(clusters []string, roll func(cluster string) string) {
+	var wg sync.WaitGroup
+	for _, c := range clusters {
+		if a.stopped[c] {
+			continue
+		}
+		wg.Go(func() {
+			why := roll(c)
+			if why == "" {
+				return
+			}
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.stopped[c] = true
+			name := c
+			if name == "" {
+				name = "(no cluster)"
+			}
+			a.rep.Stopped = append(a.rep.Stopped, name+": "+why)
+		})
+	}
+	wg.Wait()
+	slices.Sort(a.rep.Stopped)
+}
+
+// task is one transaction to come.
+type task struct {
+	host *HostPlan
+	at   int // in the plan
+}
+
+// first carries out what waits for nobody and says why it stopped early.
+func (a *applying) first(ctx context.Context, members []int, ro Rollout) string {
+	holds := func(o Op) bool {
+		c := o.About().When
+		return c == nil || len(a.plan.unmet(*c, a.Trust, nil)) == 0
+	}
+	var todo []task
 	unread := 0
 	for _, i := range members {
-		h := &p.Hosts[i]
-		index[h] = i
+		h := &a.plan.Hosts[i]
 		hr := HostReport{Host: h.Host, Cluster: h.Cluster, Result: Unchanged}
 		switch {
+		case h.Failure != nil && h.ReadOnly != "":
 		case h.Failure != nil:
 			unread++
 			hr.Result, hr.Failure, hr.Step = Held, h.Failure, "look"
@@ -87,18 +134,16 @@ func (r *Runner) cluster(ctx context.Context, p *Plan, rep *Report, members []in
 		case h.Held():
 			hr.Result = Held
 			hr.Failure = heldBecause(h)
-		case len(h.Ops) > 0:
+		default:
+			part := h.part(holds)
+			if len(part.Ops) == 0 {
+				break
+			}
 			hr.Result = Held
 			hr.Failure = &Failure{Class: "held", Text: "the rollout did not reach this host"}
-			todo = append(todo, h)
+			todo = append(todo, task{part, i})
 		}
-		rep.Hosts[i] = hr
-	}
-	finish := func(i int, hr HostReport) {
-		rep.Hosts[i] = hr
-		if r.Done != nil {
-			r.Done(hr)
-		}
+		a.rep.Hosts[i] = hr
 	}
 	if len(todo) == 0 {
 		return ""
@@ -108,7 +153,94 @@ func (r *Runner) cluster(ctx context.Context, p *Plan, rep *Report, members []in
 	} else if unread > limit {
 		return fmt.Sprintf("%d of %d hosts could not be read, max_unreachable allows %d: nothing was changed", unread, len(members), limit)
 	}
-	batches, err := ro.batches(todo)
+	return a.roll(ctx, todo, ro, func(i int, hr HostReport) { a.rep.Hosts[i] = hr })
+}
+
+// second carries out what waited, where its condition holds now.
+func (a *applying) second(ctx context.Context, members []int, ro Rollout, results map[string]Result) string {
+	var todo []task
+	for _, i := range members {
+		h, hr := &a.plan.Hosts[i], &a.rep.Hosts[i]
+		if h.Failure != nil || h.ReadOnly != "" || h.Held() {
+			continue
+		}
+		var mine []Unmet
+		if hr.Result != Changed && hr.Result != Unchanged {
+			mine = []Unmet{{h.Host, fmt.Sprintf("its first transaction is %s", hr.Result)}}
+		}
+		part := h.part(func(o Op) bool {
+			c := o.About().When
+			if c == nil || len(a.plan.unmet(*c, a.Trust, nil)) == 0 {
+				return false // was in the first
+			}
+			missing := append(a.plan.unmet(*c, a.Trust, results), mine...)
+			if len(missing) == 0 {
+				return true
+			}
+			hr.HeldOps = append(hr.HeldOps, HeldOp{Kind: o.Kind(), Subject: o.Subject(), When: *c, For: missing})
+			return false
+		})
+		if len(part.Ops) > 0 {
+			todo = append(todo, task{part, i})
+		}
+	}
+	if len(todo) == 0 {
+		return ""
+	}
+	if ctx.Err() != nil {
+		for _, t := range todo {
+			a.rep.Hosts[t.at].Result = Held
+			a.rep.Hosts[t.at].Failure = &Failure{Class: "held", Text: "the run was interrupted before the second transaction of this host"}
+		}
+		return "interrupted"
+	}
+	reached := map[int]bool{}
+	var mu sync.Mutex
+	why := a.roll(ctx, todo, ro, func(i int, hr HostReport) {
+		mu.Lock()
+		defer mu.Unlock()
+		reached[i] = true
+		a.rep.Hosts[i] = then(a.rep.Hosts[i], hr)
+	})
+	for _, t := range todo {
+		if !reached[t.at] {
+			a.rep.Hosts[t.at].Result = Held
+			a.rep.Hosts[t.at].Failure = &Failure{Class: "held", Text: "the rollout did not reach the second transaction of this host"}
+		}
+	}
+	return why
+}
+
+// then is what came of a host's two transactions.
+func then(first, second HostReport) HostReport {
+	out := second
+	out.Ops += first.Ops
+	out.Took += first.Took
+	out.HeldOps = first.HeldOps
+	if first.Result == Changed && second.Result != Changed && second.Failure != nil {
+		f := *second.Failure
+		f.Text = "the first transaction was carried out, the second not: " + f.Text
+		out.Failure = &f
+	}
+	if first.Proof != nil {
+		p := *first.Proof
+		if second.Proof != nil && second.Result == Changed && second.Proof.Served != "" {
+			p.Served, p.Addresses, p.Peers, p.NotProved = second.Proof.Served, second.Proof.Addresses, second.Proof.Peers, second.Proof.NotProved
+		}
+		out.Proof = &p
+	}
+	return out
+}
+
+// roll carries out the transactions of one cluster, canary and batches, and
+// says why it stopped early.
+func (a *applying) roll(ctx context.Context, todo []task, ro Rollout, finish func(at int, hr HostReport)) string {
+	hosts := make([]*HostPlan, len(todo))
+	index := map[*HostPlan]int{}
+	for i, t := range todo {
+		hosts[i], index[t.host] = t.host, t.at
+	}
+	batches, err := ro.batches(hosts)
 	if err != nil {
 		return "batch: " + err.Error()
 	}
@@ -119,9 +251,9 @@ func (r *Runner) cluster(ctx context.Context, p *Plan, rep *Report, members []in
 		var wg sync.WaitGroup
 		for _, h := range batch {
 			wg.Go(func() {
-				take := []chan struct{}{slots}
+				take := []chan struct{}{a.slots}
 				if h.Disrupts().Exceeds(DisruptReload) {
-					take = []chan struct{}{restarts, slots}
+					take = []chan struct{}{restarts, a.slots}
 				}
 				for _, c := range take {
 					select {
@@ -131,7 +263,7 @@ func (r *Runner) cluster(ctx context.Context, p *Plan, rep *Report, members []in
 						return
 					}
 				}
-				hr := r.host(ctx, h)
+				hr := a.host(ctx, h)
 				mu.Lock()
 				defer mu.Unlock()
 				switch hr.Result {
@@ -139,6 +271,9 @@ func (r *Runner) cluster(ctx context.Context, p *Plan, rep *Report, members []in
 					failures++
 				}
 				finish(index[h], hr)
+				if a.Done != nil {
+					a.Done(hr)
+				}
 			})
 		}
 		wg.Wait()
@@ -182,12 +317,16 @@ func (r *Runner) host(ctx context.Context, h *HostPlan) HostReport {
 	}
 	// A host that has begun is brought to an end even when the run is
 	// interrupted: only its deadline ends it.
-	hostCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hostDeadline)
+	hostCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hostDeadline+r.WaitJobs)
 	defer cancel()
 
 	step, workErr := r.work(hostCtx, ctx, s, h, &hr)
 	if step == "held" {
 		hr.Failure, hr.Step, hr.Result = &Failure{Class: "moved", Text: workErr.Error(), Hint: "make a new plan"}, "look", Held
+		var held *heldError
+		if errors.As(workErr, &held) {
+			hr.Failure = &held.Failure
+		}
 	}
 	r.event(h.Host, "end", "", "")
 	out, endErr := s.End(hostCtx, workErr == nil)
@@ -241,12 +380,18 @@ func (r *Runner) work(ctx, run context.Context, s Session, h *HostPlan, hr *Host
 	if err != nil {
 		return "lock", err
 	}
+	if h.Disrupts().Exceeds(DisruptReload) {
+		if seen, err = r.idle(ctx, run, s, h, seen); err != nil {
+			return "lock", err
+		}
+	}
 	r.event(h.Host, "look", "", "")
 	if moved := Moved(h, seen); len(moved) > 0 {
 		return "held", errors.New("the host is not as the plan saw it: " + strings.Join(moved, "; "))
 	}
 	if busy := seen.Busy(); len(busy) > 0 && h.Disrupts().Exceeds(DisruptReload) {
-		return "held", fmt.Errorf("guest %q is in a job (%s) and the plan restarts the daemon", busy[0].Name, busy[0].Job)
+		return "held", &heldError{Failure{Class: "job", Text: fmt.Sprintf("guest %q is in a job (%s) and the plan restarts the daemon", busy[0].Name, busy[0].Job),
+			Hint: "apply again when the job has ended, or wait longer with --wait-jobs"}}
 	}
 	if err := context.Cause(run); err != nil {
 		return "look", err
@@ -281,6 +426,40 @@ func (r *Runner) work(ctx, run context.Context, s Session, h *HostPlan, hr *Host
 		return "prove", err
 	}
 	return "", nil
+}
+
+// heldError is a failure that stands for itself.
+type heldError struct{ Failure }
+
+func (e *heldError) Error() string { return e.Text }
+
+// jobsEvery is how often a host is asked whether its guests' jobs have ended.
+const jobsEvery = 3 * time.Second
+
+// idle waits until no guest is in a job, within the limit, and gives the last
+// look. Each look renews the lease.
+func (r *Runner) idle(ctx, run context.Context, s Session, h *HostPlan, seen *facts.Host) (*facts.Host, error) {
+	limit := r.Now().Add(r.WaitJobs)
+	for told := false; len(seen.Busy()) > 0 && r.Now().Before(limit); {
+		if !told {
+			busy := seen.Busy()[0]
+			r.event(h.Host, "wait", fmt.Sprintf("for the %s of guest %s", busy.Job, busy.Name), "")
+			told = true
+		}
+		select {
+		case <-run.Done():
+			return seen, context.Cause(run)
+		case <-ctx.Done():
+			return seen, context.Cause(ctx)
+		case <-time.After(min(jobsEvery, max(time.Millisecond, limit.Sub(r.Now())))):
+		}
+		again, err := s.Lock(ctx, r.Queries(h.Host))
+		if err != nil {
+			return seen, err
+		}
+		seen = again
+	}
+	return seen, nil
 }
 
 func (r *Runner) event(host, step, detail string, result Result) {

@@ -123,6 +123,9 @@ type Meta struct {
 	Task   ID     `json:"task"`
 	Wave   Wave   `json:"wave"`
 	Reason string `json:"reason"` // new, drift, expiring …; one phrase for people
+	// When keeps the operation out of the host's first transaction; nil for
+	// most.
+	When *Condition `json:"when,omitempty"`
 }
 
 // About returns the metadata itself.
@@ -152,7 +155,8 @@ type WriteFile struct {
 }
 
 // Edit is one managed setting of a configuration file. Old and New are
-// rendered in the file's own syntax; Old is empty where the key is not set.
+// rendered in the file's own syntax; Old is empty where the key is not set, New
+// where its lines are commented out.
 type Edit struct {
 	Key string `json:"key"`
 	Old string `json:"old,omitempty"`

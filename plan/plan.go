@@ -35,6 +35,8 @@ type HostPlan struct {
 	// Due is the earliest moment at which a certificate of this host wants
 	// renewal; zero when none has one.
 	Due time.Time `json:"due,omitzero"`
+	// Standing is how far the host is with the authorities of its policy.
+	Standing []Standing `json:"standing,omitempty"`
 	// ReadOnly marks a host that is reported and never changed
 	// (managed = false) or that was not selected.
 	ReadOnly string `json:"read_only,omitempty"`
@@ -101,6 +103,7 @@ func MakeHost(host, cluster string, tasks []Task, seen *facts.Host, now time.Tim
 	for _, t := range tasks {
 		ops, findings := t.Diff(seen, now)
 		hp.Ops = append(hp.Ops, ops...)
+		hp.stand(t, pending(ops, findings), seen)
 		for _, f := range findings {
 			f.Host = host
 			hp.Findings = append(hp.Findings, f)
@@ -117,10 +120,39 @@ func MakeHost(host, cluster string, tasks []Task, seen *facts.Host, now time.Tim
 	return hp
 }
 
-// order puts operations into waves, keeps the tasks' order inside a wave,
+// pending says what a task still wants done before anything else; empty when
+// it is content.
+func pending(ops []Op, findings []Finding) string {
+	for _, f := range findings {
+		if f.Holds {
+			return f.Text
+		}
+	}
+	for _, o := range ops {
+		if o.About().When == nil {
+			return o.About().Reason
+		}
+	}
+	return ""
+}
+
+// order puts what has no condition before what has one, and orders both.
+func order(ops Ops) Ops {
+	var now, later Ops
+	for _, o := range ops {
+		if o.About().When == nil {
+			now = append(now, o)
+		} else {
+			later = append(later, o)
+		}
+	}
+	return append(inWaves(now), inWaves(later)...)
+}
+
+// inWaves puts operations into waves, keeps the tasks' order inside a wave,
 // makes a directory once and activates a daemon once, last, in the strongest
 // way asked for.
-func order(ops Ops) Ops {
+func inWaves(ops Ops) Ops {
 	dirs := map[string]int{}
 	var out Ops
 	activations := map[string]int{}
@@ -212,11 +244,16 @@ func Moved(hp *HostPlan, seen *facts.Host) []string {
 	if hp.HostKey != seen.HostKey {
 		out = append(out, "the host's SSH key changed")
 	}
+	written := map[string]bool{}
 	for _, o := range hp.Ops {
 		if p, _, ok := PortOf(o); ok && p.Managers != seen.Firewall["managers"] {
 			out = append(out, fmt.Sprintf("another firewall is active: %q, was %q", seen.Firewall["managers"], p.Managers))
 		}
 		for _, e := range o.Expects() {
+			// What an earlier operation leaves there is what a later one expects.
+			if written[e.Path] {
+				continue
+			}
 			now := StateOf(seen.Path(e.Path))
 			if e.State.Digest == "" {
 				now.Digest = ""
@@ -224,6 +261,9 @@ func Moved(hp *HostPlan, seen *facts.Host) []string {
 			if now != e.State {
 				out = append(out, e.Path+" "+difference(e.State, now))
 			}
+		}
+		if w, ok := o.(WriteFile); ok {
+			written[w.Path] = true
 		}
 	}
 	slices.Sort(out)

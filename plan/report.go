@@ -27,6 +27,16 @@ type HostReport struct {
 	Step    string        `json:"step,omitempty"` // where it failed: lock, look, stage, switch, prove, end
 	Proof   *Proof        `json:"proof,omitempty"`
 	Took    time.Duration `json:"took"` // nanoseconds
+	// HeldOps are operations whose condition did not hold.
+	HeldOps []HeldOp `json:"held_ops,omitempty"`
+}
+
+// HeldOp is an operation that waits for other hosts.
+type HeldOp struct {
+	Kind    string    `json:"kind"`
+	Subject string    `json:"subject"`
+	When    Condition `json:"when"`
+	For     []Unmet   `json:"for"` // the hosts that it waits for
 }
 
 // Report is what an apply did.
@@ -49,8 +59,14 @@ func (r *Report) Count(want Result) int {
 	return n
 }
 
-// Complete reports whether every host is changed or needed nothing.
+// Complete reports whether every host is changed or needed nothing, and no
+// operation waits.
 func (r *Report) Complete() bool {
+	for _, h := range r.Hosts {
+		if len(h.HeldOps) > 0 {
+			return false
+		}
+	}
 	return r.Count(Changed)+r.Count(Unchanged) == len(r.Hosts)
 }
 

@@ -12,7 +12,8 @@ import (
 // order Lock, Stage, Switch, Prove, End; End is called always and last.
 type Session interface {
 	// Lock takes the host's lease and looks again. A lease held by another
-	// run is a *LockedError.
+	// run is a *LockedError. Called again before Stage it renews the lease and
+	// looks once more.
 	Lock(ctx context.Context, queries []facts.Query) (*facts.Host, error)
 	// Stage puts everything in place beside where it will live: directories,
 	// keys and requests made on the host, signed chains and files uploaded.

@@ -21,6 +21,17 @@ type Task interface {
 	Diff(seen *facts.Host, now time.Time) ([]Op, []Finding)
 }
 
+// A Concern is a task that other hosts depend on. It is the part of a Task
+// that conditions are answered from.
+type Concern interface {
+	// Concerns are the authorities that the task is about.
+	Concerns() []string
+	// Loaded are the subject key ids (hex) of the CAs that the host's programs
+	// have read; fresh is a host that trusts nobody yet. Tasks that are no
+	// bundle know neither.
+	Loaded(seen *facts.Host) (ids []string, fresh bool)
+}
+
 // A Rule judges the fleet as a whole. It gives findings, never operations.
 type Rule interface {
 	Judge(hosts []HostPlan, trust pki.Trust, now time.Time) []Finding

@@ -23,11 +23,20 @@ func (b build) base() plan.Task { return &base{host: b.host, daemons: b.listens(
 func (*base) ID() plan.ID { return "host" }
 
 func (b *base) Needs() []facts.Query {
-	return []facts.Query{facts.Content(loadedFile), facts.Content(journalFile), facts.Stat("/etc"), facts.Stat("/var/lib")}
+	return []facts.Query{facts.Content(loadedFile), facts.Content(journalFile), facts.Content(armedFile), facts.Content(stagingFile), facts.Stat("/etc"), facts.Stat("/var/lib")}
 }
 
 // journalFile is where the last transaction's journal can be found.
 const journalFile = "/var/lib/virtrust/journal"
+
+// What a transaction has on a host until its end.
+const (
+	armedFile   = "/var/lib/virtrust/armed"   // names the run that the reverter would undo
+	stagingFile = "/var/lib/virtrust/staging" // lines of run and staging directory
+)
+
+// CodeUnfinished is the code of the finding that a run has not ended.
+const CodeUnfinished = "unfinished-run"
 
 // Limits of what a host must have.
 const (
@@ -84,7 +93,23 @@ func (b *base) Diff(h *facts.Host, _ time.Time) ([]plan.Op, []plan.Finding) {
 	} else if skew > warnSkew {
 		out = append(out, plan.Finding{Code: "clock", Severity: plan.Warning, Task: b.ID(), Text: fmt.Sprintf("the host's clock is %s %s ours", skew.Round(time.Second), aheadOrBehind(h.Skew)), Hint: "set the host's clock (timedatectl)"})
 	}
+	// What such a run has switched may look wanted, and its reverter takes it
+	// back: nothing can be said of this host before that run is settled.
+	if run := unfinished(h); run != "" {
+		problem(CodeUnfinished, "apply settles it once its lease is over; see /var/lib/virtrust/journal on the host", "run %s has not ended here: it is still at work, or it died", run)
+	}
 	return nil, append(out, b.addresses(h)...)
+}
+
+// unfinished names the run that left a reverter armed or files staged.
+func unfinished(h *facts.Host) string {
+	armed, _ := h.Content(armedFile)
+	if _, run, ok := strings.Cut(strings.TrimSpace(string(armed)), "/run-"); ok {
+		return run
+	}
+	staged, _ := h.Content(stagingFile)
+	run, _, _ := strings.Cut(string(staged), " ")
+	return run
 }
 
 func aheadOrBehind(d time.Duration) string {

@@ -27,6 +27,10 @@ type certificate struct {
 	serves  bool // libvirtd's listener shows this one
 	port    int
 	qemu    *qemuPart // nil where QEMU does not read it
+	// rolling says that an older generation of the authority is still trusted;
+	// peers are the other hosts that have to know the new one then.
+	rolling bool
+	peers   []peer
 }
 
 func (b build) certificate(c inventory.Certificate) (*certificate, error) {
@@ -49,6 +53,12 @@ func (b build) certificate(c inventory.Certificate) (*certificate, error) {
 			KeyAlgorithm: pki.KeyAlgorithm(c.KeyAlgorithm), KeyUsage: pki.KeyUsage(c.KeyUsage), Lifetime: c.Lifetime,
 			OrganizationalUnit: c.Name,
 		},
+	}
+	for _, t := range a.Trusted() {
+		out.rolling = out.rolling || t.Number < g.Number
+	}
+	if out.rolling {
+		out.peers = b.domain(c.Authority)
 	}
 	if len(issuer.Subject.Organization) > 0 {
 		out.profile.Organization = issuer.Subject.Organization[0]
@@ -281,7 +291,7 @@ func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Find
 			Hint: "make a new generation of the authority in time",
 		})
 	}
-	meta := plan.Meta{Task: id, Wave: plan.WaveIdentity, Reason: reason}
+	meta := plan.Meta{Task: id, Wave: plan.WaveIdentity, Reason: reason, When: c.when(leaf, now)}
 	enrol := plan.Enrol{
 		Meta: meta, Certificate: c.cert.Name, Authority: c.cert.Authority, Issuer: c.issuer.SubjectKeyID, Profile: c.profile,
 		Tree: c.tree(), Generation: c.nextGeneration(h), Owner: who.owner, Group: who.group, KeyMode: who.mode,
@@ -365,3 +375,19 @@ func leafOf(c *x509.Certificate) *plan.Leaf {
 }
 
 func days(d time.Duration) string { return fmt.Sprintf("%d days", int(d.Hours()/24)) }
+
+// Concerns is the authority that signs the identity.
+func (c *certificate) Concerns() []string { return []string{c.cert.Authority} }
+
+// Loaded is nothing: an identity is no bundle.
+func (c *certificate) Loaded(*facts.Host) ([]string, bool) { return nil, false }
+
+// when keeps a leaf of a new generation back until every peer of the trust
+// domain has that generation loaded. A leaf that follows one of the same
+// generation, and one of an authority that has only one, wait for nobody.
+func (c *certificate) when(leaf *x509.Certificate, now time.Time) *plan.Condition {
+	if !c.rolling || leaf != nil && fmt.Sprintf("%x", leaf.AuthorityKeyId) == c.issuer.SubjectKeyID {
+		return nil
+	}
+	return when(plan.Condition{Kind: plan.Trusted, Authority: c.cert.Authority, CA: c.issuer.SubjectKeyID, Certificate: c.cert.Name}, c.peers, now)
+}

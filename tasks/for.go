@@ -16,6 +16,8 @@ type Options struct {
 	// Replace names tasks (certificate.libvirt-server) whose certificates are
 	// made anew although nothing is wrong with them.
 	Replace []string
+	// Hosts are all hosts of the fleet, which conditions name.
+	Hosts []inventory.Host
 }
 
 // For lists the tasks of one host in the order in which they are shown: the
@@ -44,6 +46,9 @@ func For(h *inventory.Host, trust pki.Trust, opts Options) ([]plan.Task, error) 
 	}
 	for _, s := range h.Policy.Settings {
 		out = append(out, b.settings(s))
+	}
+	if f := b.force(); f != nil {
+		out = append(out, f)
 	}
 	for _, l := range h.Policy.Listeners {
 		task, err := b.listener(l)

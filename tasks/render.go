@@ -19,6 +19,12 @@ func Render(o plan.WriteFile, have []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", o.Path, err)
 	}
 	for _, e := range o.Edits {
+		if e.New == "" {
+			if err := file.Unset(e.Key); err != nil {
+				return nil, fmt.Errorf("%s: setting %s: %w", o.Path, e.Key, err)
+			}
+			continue
+		}
 		one, err := conffile.Parse([]byte(e.Key + " = " + e.New + "\n"))
 		if err != nil {
 			return nil, fmt.Errorf("%s: setting %s: %w", o.Path, e.Key, err)

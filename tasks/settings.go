@@ -14,15 +14,17 @@ import (
 
 // settings are the managed keys of one configuration file.
 type settings struct {
-	want  inventory.Settings
-	names []string // that QEMU's certificate has; nil without one
+	want inventory.Settings
+	// Of the certificate that QEMU reads, where the file is QEMU's.
+	names     []string
+	authority string
 }
 
 func (b build) settings(s inventory.Settings) *settings {
 	out := &settings{want: s}
 	for _, c := range b.host.Policy.Certificates {
 		if c.Install.Owner == inventory.QEMUAccount && s.Path == qemuConf {
-			out.names = slices.Clone(c.DNSNames)
+			out.names, out.authority = slices.Clone(c.DNSNames), c.Authority
 			for _, a := range c.IPs {
 				out.names = append(out.names, a.String())
 			}
@@ -86,23 +88,7 @@ func (s *settings) Diff(h *facts.Host, _ time.Time) ([]plan.Op, []plan.Finding) 
 		return nil, []plan.Finding{{Code: "settings-unreadable", Severity: plan.Problem, Task: id, Holds: true,
 			Text: fmt.Sprintf("%s: %v: libvirt would not read it either", p, err), Hint: "mend the line on the host, then plan again"}}
 	}
-	var edits []plan.Edit
-	var found []plan.Finding
-	for _, v := range s.want.Values {
-		have, set := file.Get(v.Key)
-		if set && have.Equal(v.Value) {
-			continue
-		}
-		e := plan.Edit{Key: v.Key, New: v.Value.String()}
-		if set {
-			e.Old = have.String()
-		}
-		if err := file.Set(v.Key, v.Value); err != nil {
-			found = append(found, plan.Finding{Code: "settings-unreadable", Severity: plan.Problem, Task: id, Holds: true, Text: fmt.Sprintf("%s: %s: %v", p, v.Key, err)})
-			continue
-		}
-		edits = append(edits, e)
-	}
+	edits, found := s.edit(file)
 	found = append(found, s.otherPaths(file)...)
 	if s.names != nil {
 		found = append(found, migrationHost(id, file, s.names)...)
@@ -143,3 +129,48 @@ func (s *settings) otherPaths(f *conffile.File) []plan.Finding {
 	}
 	return out
 }
+
+// edit makes the file what the policy wants.
+func (s *settings) edit(file *conffile.File) (edits []plan.Edit, found []plan.Finding) {
+	for _, v := range s.want.Values {
+		have, set := file.Get(v.Key)
+		if set && have.Equal(v.Value) {
+			continue
+		}
+		e := plan.Edit{Key: v.Key, New: v.Value.String()}
+		if set {
+			e.Old = have.String()
+		}
+		if err := file.Set(v.Key, v.Value); err != nil {
+			found = append(found, plan.Finding{Code: "settings-unreadable", Severity: plan.Problem, Task: s.ID(), Holds: true, Text: fmt.Sprintf("%s: %s: %v", s.want.Path, v.Key, err)})
+			continue
+		}
+		edits = append(edits, e)
+	}
+	return edits, found
+}
+
+// after is the content that the file has when the policy's values are in it;
+// nil where they cannot be written.
+func (s *settings) after(content []byte) []byte {
+	file, err := conffile.Parse(content)
+	if err != nil {
+		return nil
+	}
+	if _, found := s.edit(file); len(found) > 0 {
+		return nil
+	}
+	return file.Bytes()
+}
+
+// Concerns is QEMU's authority where the file tells libvirt where QEMU's
+// identity lies.
+func (s *settings) Concerns() []string {
+	if s.authority == "" {
+		return nil
+	}
+	return []string{s.authority}
+}
+
+// Loaded is nothing: the file names no CA.
+func (s *settings) Loaded(*facts.Host) ([]string, bool) { return nil, false }

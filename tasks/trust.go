@@ -171,3 +171,24 @@ func dn(raw []byte) string {
 }
 
 func date(t time.Time) string { return t.UTC().Format("2006-01-02") }
+
+// Concerns are the authorities that the bundle is for.
+func (t *trustFile) Concerns() []string { return t.file.Authorities }
+
+// Loaded are the CAs of the bundle, where the daemon has read it as it lies
+// there. QEMU reads it anew for every migration.
+func (t *trustFile) Loaded(h *facts.Host) ([]string, bool) {
+	if h.Path(t.file.Path).Type == facts.Absent {
+		return nil, true
+	}
+	content, _ := h.Content(t.file.Path)
+	b := pki.ParseBundle(content)
+	if t.reload && listening(h, t.port) && !loaded(h, libvirtdService, "trust:"+t.file.Path, bundleDigest(b), t.file.Path) {
+		return nil, false
+	}
+	var ids []string
+	for _, c := range b.Certs {
+		ids = append(ids, fmt.Sprintf("%x", c.SubjectKeyId))
+	}
+	return ids, false
+}

@@ -64,6 +64,9 @@ show the new certificate, and only then it is confirmed. What fails is put back.
 				if p, err = f.plan(c.Context(), hosts, true); err != nil {
 					return err
 				}
+				if p, err = f.settle(c.Context(), hosts, p); err != nil {
+					return err
+				}
 				if !a.json {
 					if err := report.Plan(a.out, p, a.options()); err != nil {
 						return err

@@ -56,14 +56,14 @@ make demo-down removes the hosts and ./demo.
 // tour is the first run, command by command.
 func tour(ctx context.Context, l *lab.Lab, hosts []*lab.Host) error {
 	a, b := hosts[0].FQDN, hosts[1].FQDN
-	say("\nA first configuration: two hosts, one authority, the policy that virtrust ships.")
+	say("\nA first configuration: two hosts, the authorities, the policy that virtrust ships.")
 	if err := typed(ctx, 0, "./demo/virtrust", "init", "--host", "kvm1="+a, "--host", "kvm2="+b, "--known-hosts", l.KnownHosts()); err != nil {
 		return err
 	}
 	if err := configure(l); err != nil {
 		return err
 	}
-	say("Added: the key to log in with, and a file with the authority's passphrase (mode 0600).")
+	say("Added: the key to log in with, and a file with the authorities' passphrase (mode 0600).")
 	if err := typed(ctx, 0, "cat", "demo/inventory.hcl", "demo/policy.hcl"); err != nil {
 		return err
 	}
@@ -73,8 +73,8 @@ func tour(ctx context.Context, l *lab.Lab, hosts []*lab.Host) error {
 		argv []string
 	}{
 		{"Check it. Nothing is contacted.", 0, []string{"./demo/virtrust", "validate"}},
-		{"A plan needs the authority's certificate, which is not made yet: this is refused.", 1, []string{"./demo/virtrust", "plan"}},
-		{"Make the authority. Its key is encrypted with the passphrase.", 0, []string{"./demo/virtrust", "ca", "init"}},
+		{"A plan needs the authorities' certificates, which are not made yet: this is refused.", 1, []string{"./demo/virtrust", "plan"}},
+		{"Make the authorities. Their keys are encrypted with the passphrase.", 0, []string{"./demo/virtrust", "ca", "init"}},
 		{"Look at both hosts and show what would change. Nothing is changed.", 0, []string{"./demo/virtrust", "plan"}},
 		{"Carry it out and prove it. Keys are made on the hosts and stay there.", 0, []string{"./demo/virtrust", "apply", "--yes"}},
 		{"Ask again, from the outside: what is served, and do the hosts accept each other?", 0, []string{"./demo/virtrust", "verify"}},
@@ -177,8 +177,8 @@ func edit(name, from, to string) error {
 	if err != nil {
 		return err
 	}
-	if strings.Count(string(text), from) != 1 {
-		return fmt.Errorf("%s: %q should be there once", path, from)
+	if !strings.Contains(string(text), from) {
+		return fmt.Errorf("%s: %q should be there", path, from)
 	}
-	return os.WriteFile(path, []byte(strings.Replace(string(text), from, to, 1)), 0o644)
+	return os.WriteFile(path, []byte(strings.ReplaceAll(string(text), from, to)), 0o644)
 }

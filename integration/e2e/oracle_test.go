@@ -6,6 +6,9 @@ import (
 	_ "embed"
 	"encoding/pem"
 	"fmt"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +22,8 @@ import (
 var oracleScript string
 
 // The real libvirt and QEMU of every suite judge every case as package pki does.
+// libvirtd is asked by a reload, which makes the same checks as a start; some
+// cases, and with VIRTRUST_LONG=1 all, are also started with.
 func TestOracle(t *testing.T) {
 	t.Parallel()
 	for _, suite := range lab.Suites {
@@ -42,16 +47,26 @@ func TestOracle(t *testing.T) {
 			libvirt := sh(t, h, "dpkg-query -W -f '${Version}' libvirt-daemon")
 			qemu := sh(t, h, "qemu-system-x86_64 --version | head -n 1")
 			began := time.Now()
-			r, err := h.Run(t.Context(), "/bin/sh", "-c", oracleScript)
+			perfect := slices.IndexFunc(cases, func(c pkitest.Case) bool { return c.Suite == "libvirt" && c.Name == "servercert" })
+			every := 8
+			if os.Getenv("VIRTRUST_LONG") == "1" {
+				every = 1
+			}
+			r, err := h.Run(t.Context(), "/bin/sh", "-c", fmt.Sprintf("perfect=%03d every=%d\n%s", perfect, every, oracleScript))
 			if err != nil {
 				t.Fatal(err)
 			}
-			rules := map[string]pki.Rules{"libvirt": pki.LibvirtRules(libvirt), "qemu": pki.QEMURules(qemu)}
+			rules := map[string]pki.Rules{"libvirt": pki.LibvirtRules(libvirt), "start": pki.LibvirtRules(libvirt), "qemu": pki.QEMURules(qemu)}
 			asked, refused := 0, 0
 			for line := range strings.Lines(r.Stdout) {
-				var i int
-				var consumer, verdict string
-				if _, err := fmt.Sscan(line, &i, &consumer, &verdict); err != nil || verdict != "ok" && verdict != "no" {
+				words := strings.Fields(line)
+				if len(words) < 3 || words[2] != "ok" && words[2] != "no" {
+					t.Errorf("the script says %q", line)
+					continue
+				}
+				consumer, verdict := words[1], words[2]
+				i, err := strconv.Atoi(words[0])
+				if err != nil || i >= len(cases) {
 					t.Errorf("the script says %q", line)
 					continue
 				}
@@ -65,8 +80,8 @@ func TestOracle(t *testing.T) {
 					t.Errorf("%s/%s as %s: %s says %s, Judge %v %v", c.Suite, c.Name, c.Role, consumer, strings.TrimSpace(line), v.OK, v.Problems)
 				}
 			}
-			if asked != 2*len(cases) || refused == 0 || refused == asked {
-				t.Errorf("%d answers to %d questions, %d refusals: %s", asked, 2*len(cases), refused, r.Stderr)
+			if asked < 2*len(cases) || refused == 0 || refused == asked {
+				t.Errorf("%d answers about %d cases, %d refusals: %s%s", asked, len(cases), refused, r.Stdout, r.Stderr)
 			}
 			t.Logf("libvirt %s, %s: %d questions, %d refusals, %s", libvirt, qemu, asked, refused, time.Since(began).Round(time.Second))
 		})

@@ -42,7 +42,7 @@ func TestSecrets(t *testing.T) {
 	// A file is opened by virtrust itself, so nobody has it in the environment.
 	s.noEnv = true
 	s.write(t, "passphrase", s.passphrase+"\n")
-	s.write(t, "policy.hcl", strings.Replace(policyHCL, "env:VT_PASSPHRASE", "file:passphrase", 1))
+	s.write(t, "policy.hcl", strings.ReplaceAll(policyHCL, "env:VT_PASSPHRASE", "file:passphrase"))
 	s.run(t, 0, append([]string{"-v", "apply", "--yes"}, replace...)...)
 	remember()
 	s.run(t, 0, append([]string{"-v", "plan", "--json", "--out", s.path("b.plan.json")}, replace...)...)
@@ -134,7 +134,7 @@ func grepHost(word string) string {
 // privateKeys are a host's private keys in every form in which they could leak.
 func privateKeys(t *testing.T, h *lab.Host) (forms [][]byte) {
 	t.Helper()
-	for _, name := range strings.Fields(sh(t, h, "ls /etc/pki/libvirt/.virtrust/*/*/key.pem")) {
+	for _, name := range strings.Fields(sh(t, h, "ls /etc/pki/*/.virtrust/*/*/key.pem")) {
 		text, err := h.ReadFile(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)

@@ -70,6 +70,11 @@ const policyHCL = `authority "libvirt" {
   passphrase_from = "env:VT_PASSPHRASE"
 }
 
+authority "qemu" {
+  organization    = "Example"
+  passphrase_from = "env:VT_PASSPHRASE"
+}
+
 policy "standard" {
   template = "libvirt"
 }

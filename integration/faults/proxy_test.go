@@ -19,6 +19,8 @@ type fault struct {
 	kind string
 	n    int    // chunk, or byte when bytes is set
 	hit  func() // what happens to the process
+	// early happens before the chunk passes.
+	early func()
 }
 
 // Kinds of faults on the way.
@@ -177,6 +179,9 @@ func (s *stream) upward() {
 			continue
 		}
 		f, hit := s.proxy.strike(true, n)
+		if hit && f.early != nil {
+			f.early()
+		}
 		if hit {
 			switch f.kind {
 			case cutBefore:
@@ -213,7 +218,9 @@ func (s *stream) upward() {
 				return
 			case blackhole:
 			default:
-				f.hit()
+				if f.hit != nil {
+					f.hit()
+				}
 			}
 		}
 	}

@@ -34,7 +34,8 @@ var scenarios = []scenario{onboarding, renewal, settings, adoption}
 const freshScript = `
 systemctl stop libvirtd-tls.socket libvirtd.service >/dev/null 2>&1 || :
 systemctl disable libvirtd-tls.socket >/dev/null 2>&1
-rm -rf /etc/pki/libvirt /etc/pki/CA /var/lib/virtrust /run/virtrust
+rm -rf /etc/pki/libvirt /etc/pki/CA /var/lib/virtrust/* /run/virtrust/* # they may be mount points
+rmdir /var/lib/virtrust /run/virtrust 2>/dev/null || :
 rm -f /etc/systemd/system/virtrust-revert.service /etc/systemd/system/sysinit.target.wants/virtrust-revert.service
 rm -f /etc/libvirt/*.conf; cp -a /var/tmp/pristine/*.conf /etc/libvirt/
 systemctl daemon-reload

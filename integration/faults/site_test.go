@@ -202,12 +202,15 @@ func (s *site) run(limit time.Duration, args ...string) result {
 	return s.start(limit, args...).wait()
 }
 
-var applyArgs = []string{"apply", "--yes", "--json", "--revert-after", "15s"}
+// applyArgs is an apply with a window of its own.
+func applyArgs(window string) []string {
+	return []string{"apply", "--yes", "--json", "--revert-after", window}
+}
 
 // programLimit is when a run of virtrust must have ended, whatever happened.
 const programLimit = 5 * time.Minute
 
-func (s *site) apply() result { return s.run(programLimit, applyArgs...) }
+func (s *site) apply() result { return s.run(programLimit, applyArgs("2m")...) }
 
 // must runs a script on the host.
 func (s *site) must(script string) string {

@@ -135,7 +135,7 @@ func stride(t testing.TB, otherwise int) int {
 // TestTransport breaks the connection or the program at every operation.
 func TestTransport(t *testing.T) {
 	r := seed(t)
-	list, hosts := scenarios, 4
+	list, hosts := scenarios, 3
 	if !full {
 		list, hosts = []scenario{renewal}, 2
 	}

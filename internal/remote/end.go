@@ -21,8 +21,18 @@ const (
 // lost it connects anew and believes the host's journal, never an assumption.
 func (s *Session) End(ctx context.Context, commit bool) (plan.Outcome, error) {
 	if s.fence == 0 {
+		if s.asked {
+			// The lease may be ours all the same. Whether it can be given back
+			// changes nothing: the host is as it was.
+			_, _ = s.endAgain(ctx, false)
+		}
 		return plan.Untouched, nil
 	}
+	return s.endAgain(ctx, commit)
+}
+
+// endAgain ends the transaction, over new connections if need be.
+func (s *Session) endAgain(ctx context.Context, commit bool) (plan.Outcome, error) {
 	out, err := s.endOnce(ctx, commit)
 	for deadline := time.Now().Add(reconnectFor); err != nil && lost(err) && time.Now().Before(deadline) && ctx.Err() == nil; {
 		if again := s.reconnect(ctx); again != nil {

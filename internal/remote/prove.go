@@ -47,7 +47,7 @@ func (s *Session) Prove(ctx context.Context, peers []plan.Peer) (plan.Proof, err
 		return proof, errors.New("no certificate is known that the listener should show")
 	}
 	for _, addr := range s.listenAddresses() {
-		seen, err := s.Conn().Served(ctx, addr, "")
+		seen, err := s.served(ctx, addr)
 		if err != nil {
 			return proof, &Error{Class: ClassProof, Host: s.end.label(), Op: "proving", Err: fmt.Errorf("%s shows no certificate: %w", addr, unwrapped(err)), Hint: "look at `journalctl -u libvirtd` on the host"}
 		}
@@ -86,6 +86,22 @@ func (s *Session) leafAfter() []byte {
 		return block.Bytes
 	}
 	return nil
+}
+
+// served looks at a listener, and again when that did not answer: a daemon on a
+// busy host may need a moment after its restart.
+func (s *Session) served(ctx context.Context, addr string) (Served, error) {
+	for try := 1; ; try++ {
+		seen, err := s.Conn().Served(ctx, addr, "")
+		if err == nil || try == 3 || ClassOf(err) == ClassProhibited || lost(err) && ClassOf(err) != ClassTimeout && ClassOf(err) != ClassProtocol {
+			return seen, err
+		}
+		select {
+		case <-ctx.Done():
+			return seen, err
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // askPeers has every peer dial. One acceptance proves; refusals alone revert;

@@ -120,7 +120,7 @@ elif [ -n "$stopped" ]; then
 	else
 		timeout 60 systemctl stop "$service" >/dev/null 2>&1 </dev/null
 		timeout 60 systemctl stop "$stopped" >/dev/null 2>&1 </dev/null
-		systemctl reset-failed "$service" "${service%.service}.socket" >/dev/null 2>&1 </dev/null
+		systemctl reset-failed "$service" "$stopped" "${service%.service}.socket" >/dev/null 2>&1 </dev/null
 		for s in "" -ro -admin; do timeout 60 systemctl start "${service%.service}$s.socket" >/dev/null 2>&1 </dev/null; done
 		[ "$was_running" != active ] || timeout 60 systemctl start "$service" >/dev/null 2>&1 </dev/null
 	fi

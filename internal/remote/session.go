@@ -78,6 +78,7 @@ type Session struct {
 	conn *Conn
 
 	fence    int
+	asked    bool // for the lease, and the answer was lost
 	seen     *facts.Host
 	ops      plan.Ops
 	staged   *staged
@@ -331,6 +332,7 @@ func (s *Session) Lock(ctx context.Context, queries []facts.Query) (*facts.Host,
 		}
 	}
 	if err != nil {
+		s.asked = s.fence == 0 && lost(err)
 		return nil, err
 	}
 	if h == nil {

@@ -74,6 +74,7 @@ func (s *Session) stagingFor(st *staged, p string) string {
 // journal line could not carry.
 func (s *Session) layout(ops plan.Ops) (*staged, error) {
 	st := &staged{leaves: map[string][]byte{}, sums: map[string]string{}}
+	written := map[string][]byte{} // by earlier operations of this transaction
 	for _, o := range ops {
 		if err := plainPath(o.Subject()); err != nil {
 			return nil, err
@@ -82,7 +83,10 @@ func (s *Session) layout(ops plan.Ops) (*staged, error) {
 		case plan.MakeDir:
 			st.add(step{kind: "dir", path: o.Path, owner: o.Owner + ":" + o.Group, mode: o.Mode})
 		case plan.WriteFile:
-			have, _ := s.seen.Content(o.Path)
+			have, ok := written[o.Path]
+			if !ok {
+				have, _ = s.seen.Content(o.Path)
+			}
 			content, err := s.cfg.Render(o, have)
 			if err != nil {
 				return nil, err
@@ -90,6 +94,7 @@ func (s *Session) layout(ops plan.Ops) (*staged, error) {
 			if plan.Digest(content) != o.After.Digest {
 				return nil, &Error{Class: ClassMoved, Host: s.end.label(), Op: "staging " + o.Path, Err: errors.New("the new content is not what the plan promised"), Hint: "make a new plan"}
 			}
+			written[o.Path] = content
 			from := s.stage(st, o.Path, content)
 			st.add(step{kind: "file", path: o.Path, from: from, before: o.Before, now: o.After.Digest, owner: o.After.Owner + ":" + o.After.Group, mode: o.After.Mode})
 		case plan.Link:

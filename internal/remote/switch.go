@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/virtrust/virtrust/internal/facts"
+	"github.com/virtrust/virtrust/plan"
 )
 
 // runLimit bounds a script that touches nothing live.
@@ -80,6 +81,9 @@ func (s *Session) Switch(ctx context.Context) error {
 	}
 	if s.changesFirewall() {
 		b.WriteString("check_ports\n")
+	}
+	if slices.ContainsFunc(s.ops, func(o plan.Op) bool { return o.Disrupts().Exceeds(plan.DisruptReload) }) {
+		b.WriteString("no_jobs\n")
 	}
 	fmt.Fprintf(&b, "arm %d\n", wait)
 	checked := false

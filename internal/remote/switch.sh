@@ -83,6 +83,10 @@ note_activate() { # step, unit, how
 check_ports() { # the firewall is still the one that the plan saw
 	out=$(timeout 60 /bin/sh "$D/firewall.sh" check 2>&1 </dev/null) || fail "$out"
 }
+no_jobs() { # a restart would end them; nothing is touched yet
+	j=$(grep -h -o "async='[^']*'" /run/libvirt/qemu/*.xml 2>/dev/null | grep -v "'none'" | head -n 1)
+	[ -z "$j" ] || fail "moved: a guest is in a job ($j) since the last look, and the plan restarts the daemon"
+}
 arm() { # seconds; 0 for a switch that ends within this script
 	printf '# What virtrust did here; docs/on-the-host.md tells how to read and undo it.\nrun %s of %s, fence %s, boot %s, at %s\n%s' "$R" "$O" "$F" "$boot" "$(date +%s)" "$notes" >"$D/journal" ||
 		fail "cannot write $D/journal"

@@ -35,6 +35,12 @@ func snapshot() map[string]string {
 			if strings.HasPrefix(d.Name(), ".virtrust-") && d.IsDir() {
 				return filepath.SkipDir // staging: leftovers tells of it
 			}
+			if strings.HasPrefix(d.Name(), "fault-") {
+				if d.IsDir() {
+					return filepath.SkipDir // the test's own
+				}
+				return nil
+			}
 			if p == "/etc/libvirt/nwfilter" || p == "/etc/libvirt/qemu" {
 				return filepath.SkipDir // libvirtd's own
 			}

@@ -1,0 +1,190 @@
+package faults
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// hostFault is a fault of the host itself. Both scripts run as root there.
+type hostFault struct {
+	kind      string
+	make      string // the fault begins
+	undo      string // the fault is gone
+	scenarios []scenario
+	// at lists the operations at which the fault begins; none is before the run.
+	at []int
+	// paths are changed by the fault itself.
+	paths []string
+	down  bool // the daemon's absence is the fault's doing
+	// blocks says that the fault may keep the reverter from finishing, too.
+	blocks bool
+}
+
+// The chunks at which a fault begins: after the plan, while staging, before
+// the switch, before the proof.
+var inside = []int{15, 22, 30, 38, 42, 44, 46, 48}
+
+const conf = "/etc/libvirt/libvirtd.conf"
+
+func dropIn(text string) string {
+	return "mkdir -p /etc/systemd/system/libvirtd.service.d; printf '" + text + "' >/etc/systemd/system/libvirtd.service.d/fault.conf; systemctl daemon-reload\n"
+}
+
+const noDropIn = `
+rm -rf /etc/systemd/system/libvirtd.service.d; systemctl daemon-reload; systemctl unmask --runtime libvirtd.service >/dev/null 2>&1 || :
+systemctl reset-failed >/dev/null 2>&1 || :
+`
+
+// aroundAdmin puts a program before virt-admin: /usr/sbin is first in PATH.
+func aroundAdmin(body string) string {
+	return "printf '#!/bin/sh\\n" + body + "\\n' >/usr/sbin/virt-admin; chmod 0755 /usr/sbin/virt-admin\n"
+}
+
+const noAdmin = "rm -f /usr/sbin/virt-admin\n"
+
+// inTheWay replaces a path by something else.
+func inTheWay(path, something string) (string, string) {
+	return fmt.Sprintf("mv %[1]s /var/tmp/fault-kept\n%[2]s\n", path, something),
+		fmt.Sprintf("rm -rf %[1]s; mv /var/tmp/fault-kept %[1]s\n", path)
+}
+
+func hostFaults() []hostFault {
+	fill := func(dir string) string {
+		return "cat /dev/zero >" + dir + "/fault-fill 2>/dev/null || :\n"
+	}
+	inodes := func(dir string) string {
+		return "mkdir -p " + dir + "/fault-inodes; i=0; while [ $i -lt 4000 ] && { : >" + dir + "/fault-inodes/$i; } 2>/dev/null; do i=$((i+1)); done\n"
+	}
+	empty := func(dir string) string { return "rm -rf " + dir + "/fault-*\n" }
+	readOnly := func(dir string) (string, string) {
+		return fmt.Sprintf("mkdir -p %[1]s; mount --bind %[1]s %[1]s; mount -o remount,ro,bind %[1]s\n", dir), fmt.Sprintf("umount -l %s\n", dir)
+	}
+	all := scenarios
+	var out []hostFault
+	for _, dir := range []string{"/var/lib/virtrust", "/etc/pki", "/run/virtrust"} {
+		out = append(out,
+			hostFault{kind: "no space in " + dir, make: fill(dir), undo: empty(dir), scenarios: all, at: inside, blocks: true},
+			hostFault{kind: "no inodes in " + dir, make: inodes(dir), undo: empty(dir), scenarios: all, at: inside, blocks: true})
+	}
+	for _, dir := range []string{"/var/lib/virtrust", "/etc/pki", "/etc/libvirt"} {
+		ro, rw := readOnly(dir)
+		out = append(out, hostFault{kind: dir + " read-only", make: ro, undo: rw, scenarios: []scenario{renewal, settings}, at: inside, blocks: true})
+	}
+	for what, how := range map[string]string{
+		"a directory":     "mkdir " + conf,
+		"a dangling link": "ln -s /nowhere " + conf,
+		"a FIFO":          "mkfifo " + conf,
+	} {
+		mk, un := inTheWay(conf, how)
+		out = append(out, hostFault{kind: "target becomes " + what, make: mk, undo: un, scenarios: []scenario{settings}, at: []int{14, 24, 36, 40}, paths: []string{conf}, blocks: true})
+	}
+	out = append(out,
+		hostFault{kind: "target becomes a mount point", make: "mount --bind " + conf + " " + conf + "\n", undo: "umount -l " + conf + "\n", scenarios: []scenario{settings}, at: inside, blocks: true},
+		hostFault{kind: "target is immutable", make: "chattr +i " + conf + "\n", undo: "chattr -i " + conf + "\n", scenarios: []scenario{settings}, at: append([]int{0}, inside...), blocks: true},
+		hostFault{kind: "libvirtd fails to start", make: dropIn(`[Service]\nExecStartPre=/bin/false\n`), undo: noDropIn, scenarios: []scenario{settings, onboarding}, at: []int{0, 30}, down: true, blocks: true},
+		hostFault{kind: "libvirtd starts and serves nothing", make: dropIn(`[Service]\nType=simple\nExecStart=\nExecStart=/bin/sleep 1000\n`), undo: noDropIn + "systemctl restart libvirtd.service\n", scenarios: []scenario{settings, onboarding}, at: []int{30}, down: true, blocks: true},
+		hostFault{kind: "libvirtd is masked", make: "systemctl mask --runtime libvirtd.service >/dev/null 2>&1\n", undo: noDropIn, scenarios: []scenario{settings, onboarding}, at: []int{0, 15, 30}, down: true, blocks: true},
+		hostFault{kind: "libvirtd is killed during its reload", make: aroundAdmin(`rm -f /usr/sbin/virt-admin; systemctl kill -s KILL libvirtd.service; exit 1`), undo: noAdmin, scenarios: []scenario{renewal}, at: []int{0, 30}, down: true},
+		hostFault{kind: "virt-admin fails", make: aroundAdmin("exit 1"), undo: noAdmin, scenarios: []scenario{renewal, adoption}, at: []int{0, 30}, down: true},
+		hostFault{kind: "virt-admin hangs", make: aroundAdmin("exec sleep 300"), undo: noAdmin, scenarios: []scenario{renewal}, at: []int{30}, down: true},
+	)
+	return out
+}
+
+// smallTrees puts file systems that are soon full where virtrust writes.
+const smallTrees = `
+mkdir -p /var/lib/virtrust /etc/pki /run/virtrust
+mount -t tmpfs -o size=1m,nr_inodes=400,mode=0700 fault /var/lib/virtrust
+mount -t tmpfs -o size=1m,nr_inodes=400,mode=0755 fault /etc/pki
+mount -t tmpfs -o size=256k,nr_inodes=100,mode=0700 fault /run/virtrust
+`
+
+// TestHost breaks the host under the transaction.
+func TestHost(t *testing.T) {
+	hosts := 3
+	if !full {
+		hosts = 1
+	}
+	sites := startHosts(t, hosts)
+	var trials []trial
+	i := 0
+	for _, f := range hostFaults() {
+		for _, sc := range f.scenarios {
+			at := f.at
+			if !full {
+				// One of each fault of the daemon and of the target is short enough.
+				if sc.name != f.scenarios[0].name || strings.Contains(f.kind, "in /") || strings.Contains(f.kind, "hangs") || strings.Contains(f.kind, "starts") || i > 12 {
+					continue
+				}
+				at = at[len(at)/2 : len(at)/2+1]
+			}
+			for _, n := range at {
+				tr := trial{scenario: sc, fault: fault{kind: f.kind, n: n}, recovery: recoveryOf(2 * (i % 4)), canAsk: !f.blocks, ignore: f.paths, after: func(s *site) { s.must(f.undo) }}
+				if f.down {
+					tr.watch = []string{"down"}
+				}
+				if n == 0 {
+					tr.before = func(s *site) { s.must(f.make) }
+					tr.struck = func(*site) bool { return true }
+				} else {
+					tr.early = func(s *site) { s.must(f.make) }
+				}
+				// What was not hit must not be undone.
+				if n > 0 {
+					tr.after = func(s *site) {
+						if struck, _, _, _ := s.proxy.state(); struck {
+							s.must(f.undo)
+						}
+					}
+				}
+				trials = append(trials, tr)
+				i++
+			}
+		}
+	}
+	for _, s := range sites {
+		s.must(smallTrees)
+	}
+	sweep(t, sites, trials)
+}
+
+// TestSFTP has the n-th SFTP request answered with each error, with an error
+// although it was carried out, or never.
+func TestSFTP(t *testing.T) {
+	sites := startHosts(t, map[bool]int{true: 3, false: 1}[full])
+	setUpSFTP(t, sites)
+	var trials []trial
+	kinds := []struct {
+		name    string
+		code    int
+		carried int
+	}{
+		{"SFTP: no such file", 2, 0}, {"SFTP: permission denied", 3, 0}, {"SFTP: failure", 4, 0}, {"SFTP: bad message", 5, 0},
+		{"SFTP: no connection", 6, 0}, {"SFTP: connection lost", 7, 0}, {"SFTP: not supported", 8, 0}, {"SFTP: end of file", 1, 0},
+		{"SFTP: carried out, answered failure", 4, 1}, {"SFTP: no answer ever", -1, 0}, {"SFTP: carried out, no answer ever", -1, 1},
+	}
+	for k, kind := range kinds {
+		last, step := 24, 2
+		if kind.code < 0 {
+			step = 5
+		}
+		if !full {
+			if kind.code < 0 || k%3 != 0 {
+				continue
+			}
+			step = 13
+		}
+		for n := 1 + k%step; n <= last; n += step {
+			trials = append(trials, trial{
+				scenario: renewal, fault: fault{kind: kind.name, n: n}, recovery: byTimer, canAsk: true,
+				before: func(s *site) {
+					s.must(fmt.Sprintf("rm -f /var/tmp/sftpfault.struck; echo %d %d %d >/var/tmp/sftpfault", n, kind.code, kind.carried))
+				},
+				struck: func(s *site) bool { return strings.Contains(s.must("ls /var/tmp"), "sftpfault.struck") },
+				after:  func(s *site) { s.must("rm -f /var/tmp/sftpfault") },
+			})
+		}
+	}
+	sweep(t, sites, trials)
+}
