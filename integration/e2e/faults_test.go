@@ -213,9 +213,14 @@ func oneLine(t *testing.T, rep *plan.Report, h *lab.Host, class, text, shown str
 	if f.Hint == "" {
 		t.Errorf("no hint for %s: %s", f.Class, f.Text)
 	}
-	// A report breaks long lines.
-	if words := strings.Join(strings.Fields(shown), " "); shown != "" && (!strings.Contains(words, f.Text) || !strings.Contains(words, h.Name)) {
-		t.Errorf("%q is missing in:\n%s", f.Text, shown)
+	// A report breaks long lines, and a host that cannot be reached may time out
+	// once and have no route the next time.
+	said := f.Text
+	if i := strings.LastIndex(said, ": "); i > 0 {
+		said = said[:i]
+	}
+	if words := strings.Join(strings.Fields(shown), " "); shown != "" && (!strings.Contains(words, said) || !strings.Contains(words, h.Name)) {
+		t.Errorf("%q is missing in:\n%s", said, shown)
 	}
 	return hr
 }
