@@ -40,11 +40,14 @@ type Condition struct {
 }
 
 // String is what has to be true, for people.
-func (c Condition) String() string {
-	who := strings.Join(c.Hosts, ", ")
-	verb, their := "have", "their"
-	if len(c.Hosts) == 1 {
-		verb, their = "has", "its"
+func (c Condition) String() string { return c.Text(strings.Join(c.Hosts, ", "), len(c.Hosts) > 1) }
+
+// Text is String with another name for the hosts; many says that they are
+// more than one.
+func (c Condition) Text(who string, many bool) string {
+	verb, their := "has", "its"
+	if many {
+		verb, their = "have", "their"
 	}
 	if c.Kind == Trusted {
 		return fmt.Sprintf("when %s %s loaded the new generation of authority %s", who, verb, c.Authority)

@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"fmt"
+	"path"
 	"time"
 
 	"github.com/virtrust/virtrust/internal/conffile"
@@ -58,7 +59,7 @@ func (b build) force() plan.Task {
 func (*force) ID() plan.ID { return "settings." + qemuConf + "#" + forceKey }
 
 func (f *force) Needs() []facts.Query {
-	qs := append(statAll(parents(qemuConf)), facts.Content(qemuConf), facts.Content(forceMark), facts.Content(loadedFile), facts.Unit(libvirtdService))
+	qs := append(statAll(parents(qemuConf)), facts.Content(qemuConf), facts.Content(forceMark), facts.Stat(path.Dir(forceMark)), facts.Content(loadedFile), facts.Unit(libvirtdService))
 	if f.base != nil {
 		qs = append(qs, f.base.Needs()...)
 	}

@@ -170,7 +170,9 @@ func (w *world) apply(h *facts.Host, ops plan.Ops) {
 			for _, l := range o.Loads {
 				content += o.Unit + " " + h.Units[o.Unit].Invocation + " " + l.Item + " " + l.Digest + "\n"
 			}
-			w.file(h, loadedFile, []byte(content), 0o600)
+			if content != "" {
+				w.file(h, loadedFile, []byte(content), 0o600)
+			}
 			w.serve(h)
 		}
 	}

@@ -97,6 +97,16 @@ policy "libvirt" {
     mode = "auto"
   }
 
+  # In the firewall that owns the host, if one does. The port is open to the
+  # networks that the host is on, or to the other hosts where it is on none.
+  firewall {
+    backend = "auto"
+
+    allow "libvirt-tls" {
+      port = 16514
+    }
+  }
+
   rollout {
     canary          = 1
     batch           = "25%"

@@ -29,7 +29,7 @@ func (a *app) applyCmd() *cobra.Command {
 	var sel selection
 	var opts tasks.Options
 	var yes bool
-	after := remote.DefaultRevertAfter
+	after, waitJobs := remote.DefaultRevertAfter, 2*time.Minute
 	c := &cobra.Command{
 		Use:   "apply [PLAN]",
 		Short: "Carry out a plan and prove the result",
@@ -47,11 +47,11 @@ show the new certificate, and only then it is confirmed. What fails is put back.
 				return err
 			}
 			defer f.close()
-			f.revertAfter = after
+			f.revertAfter, f.waitJobs, f.withPeers = after, waitJobs, sel.withPeers
 			var p *plan.Plan
 			if len(args) == 1 {
-				if len(sel.limit)+len(sel.exclude)+len(opts.Replace) > 0 {
-					return &hinted{errors.New("a saved plan is carried out as it is"), "give --limit, --exclude and --replace to plan"}
+				if len(sel.limit)+len(sel.exclude)+len(opts.Replace) > 0 || sel.withPeers {
+					return &hinted{errors.New("a saved plan is carried out as it is"), "give --limit, --exclude, --with-peers and --replace to plan"}
 				}
 				if p, err = f.readPlan(args[0]); err != nil {
 					return err
@@ -86,7 +86,9 @@ show the new certificate, and only then it is confirmed. What fails is put back.
 		},
 	}
 	a.hostFlags(c, &sel)
+	peersFlag(c, &sel)
 	replaceFlag(c, &opts)
+	c.Flags().DurationVar(&waitJobs, "wait-jobs", waitJobs, "how long a restart waits for a migration, backup or other job of a guest before the host is held")
 	c.Flags().DurationVar(&after, "revert-after", after, "how long a host waits for the confirmation before it puts everything back")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	c.Flags().BoolVar(&a.exec, "allow-exec", false, "let the configuration run commands for passphrases")
@@ -133,7 +135,7 @@ func (f *fleet) apply(ctx context.Context, p *plan.Plan, command string) error {
 	}
 	runner := plan.Runner{
 		Run: run.id, Open: run.session, Queries: run.queries, Sign: run.sign, Peers: run.peers, Classify: classify, Done: run.record,
-		Rollouts: rollouts, Parallel: f.app.parallel, Now: f.app.now, Log: f.log,
+		Trust: f.trust, WaitJobs: f.waitJobs, Rollouts: rollouts, Parallel: f.app.parallel, Now: f.app.now, Log: f.log,
 		Progress: func(e plan.Event) {
 			if !f.app.json && e.Step != "end" || e.Result != "" && !f.app.json {
 				f.app.note("%s", report.EventLine(e))
@@ -178,9 +180,9 @@ func applyExit(ctx context.Context, rep *plan.Report) error {
 		return &exitCode{code: exitInterrupted}
 	case rep.Complete():
 		return nil
-	case locked == wanted:
+	case wanted > 0 && locked == wanted:
 		return &exitCode{code: exitLocked}
-	case moved == wanted:
+	case wanted > 0 && moved == wanted:
 		return &exitCode{code: exitRefused}
 	}
 	return &exitCode{code: exitIncomplete}
@@ -198,6 +200,8 @@ type applyRun struct {
 
 	doneMu sync.Mutex
 	done   map[string]bool // hosts that have what the configuration wants
+	// transactions counts those of each host.
+	transactions map[string]int
 }
 
 // open opens the ledger and the authorities that will sign, before the first
@@ -289,9 +293,24 @@ func (r *applyRun) session(ctx context.Context, name string) (plan.Session, erro
 		return nil, err
 	}
 	s := remote.NewSession(r.dialer, c, r.endpoint(h), serving(h), remote.SessionConfig{
-		Run: r.id, Owner: owner(), RevertService: templates.RevertService(), Render: tasks.Render, Keep: tasks.Keep, Now: r.app.now, RevertAfter: r.revertAfter,
+		Run: r.transaction(name), Owner: owner(), RevertService: templates.RevertService(), Render: tasks.Render, Keep: tasks.Keep, Now: r.app.now, RevertAfter: r.revertAfter,
 	})
 	return &keptSession{Session: s, run: r, host: name}, nil
+}
+
+// transaction names a host's transaction: the run, and a number from the
+// second on.
+func (r *applyRun) transaction(host string) string {
+	r.doneMu.Lock()
+	defer r.doneMu.Unlock()
+	if r.transactions == nil {
+		r.transactions = map[string]int{}
+	}
+	r.transactions[host]++
+	if n := r.transactions[host]; n > 1 {
+		return fmt.Sprintf("%s-%d", r.id, n)
+	}
+	return r.id
 }
 
 // keptSession gives a new connection of the session back to the run.
@@ -401,7 +420,7 @@ func (f *fleet) dialsDifferently(h *plan.HostPlan) bool {
 	return slices.ContainsFunc(h.Ops, func(o plan.Op) bool {
 		switch o := o.(type) {
 		case plan.Enrol:
-			return slices.Contains(o.Profile.Usages, pki.UsageClient)
+			return o.Check == nil && slices.Contains(o.Profile.Usages, pki.UsageClient)
 		case plan.WriteFile:
 			return strings.HasPrefix(string(o.About().Task), "trust.")
 		}
@@ -425,13 +444,13 @@ func (r *applyRun) record(hr plan.HostReport) {
 		for cert, leaf := range hr.Proof.Leaves {
 			errs = append(errs, r.ledger.MarkInstalled(ctx, r.id, hr.Host, cert, leaf))
 			if by := hr.Proof.Checked[cert]; by != "" {
-				errs = append(errs, r.ledger.RecordProof(ctx, ledger.Proof{Run: r.id, Detail: by, Proof: pki.Proof{Host: hr.Host, Certificate: cert, LeafSHA256: leaf}}))
+				errs = append(errs, r.ledger.RecordProof(ctx, ledger.Proof{Run: r.id, Detail: by, Proof: pki.Proof{Host: hr.Host, Certificate: cert, LeafSHA256: leaf, Loaded: r.loaded(hr.Host)}}))
 			}
 		}
 		if hr.Proof.Served != "" {
 			if h, ok := r.Host(hr.Host); ok {
 				errs = append(errs, r.ledger.RecordProof(ctx, ledger.Proof{Run: r.id, Detail: hr.Proof.NotProved, Proof: pki.Proof{
-					Host: hr.Host, Certificate: serving(h).Certificate, LeafSHA256: hr.Proof.Served, Peers: hr.Proof.Peers,
+					Host: hr.Host, Certificate: serving(h).Certificate, LeafSHA256: hr.Proof.Served, Peers: hr.Proof.Peers, Loaded: r.loaded(hr.Host),
 				}}))
 			}
 		}
@@ -442,6 +461,21 @@ func (r *applyRun) record(hr plan.HostReport) {
 	if err := errors.Join(errs...); err != nil {
 		r.log.Warn("the ledger could not be written", "host", hr.Host, "error", err)
 	}
+}
+
+// loaded lists the CAs that a host has read when all of its plan is in place.
+func (r *applyRun) loaded(host string) []string {
+	h, ok := r.Host(host)
+	if !ok {
+		return nil
+	}
+	var ids []string
+	for _, name := range tasks.Authorities(h) {
+		if a, ok := r.trust.Authority(name); ok {
+			ids = append(ids, a.KeyIDs()...)
+		}
+	}
+	return ids
 }
 
 func firstCertificate(p *plan.Plan, host string) string {

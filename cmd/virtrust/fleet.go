@@ -30,6 +30,11 @@ type fleet struct {
 	opts   tasks.Options
 	// revertAfter is how long hosts wait for a confirmation.
 	revertAfter time.Duration
+	// withPeers lets hosts change that are read only because a condition of a
+	// selected one names them.
+	withPeers bool
+	// waitJobs is how long a restart waits for guests' jobs.
+	waitJobs time.Duration
 	// undoQueries replaces the tasks' questions in a rollback.
 	undoQueries map[string]*tasks.Journal
 
@@ -44,6 +49,7 @@ func (a *app) open(ctx context.Context, opts tasks.Options) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
+	opts.Hosts = inv.Hosts
 	f := &fleet{Fleet: inv, app: a, log: a.logger(), opts: opts, conns: map[string]*remote.Conn{}}
 	f.dialer = &remote.Dialer{Log: f.log}
 	if f.trust, err = readTrust(ctx, inv); err != nil {
@@ -180,8 +186,61 @@ func (f *fleet) each(ctx context.Context, hosts []*inventory.Host, do func(ctx c
 	wg.Wait()
 }
 
-// plan looks at the hosts and compares. Facts are dropped once compared.
+// plan looks at the hosts and compares. Facts are dropped once compared. Hosts
+// that a condition names are read, too; they change only with --with-peers.
 func (f *fleet) plan(ctx context.Context, hosts []*inventory.Host, keep bool) (*plan.Plan, error) {
+	byName := map[string]plan.HostPlan{}
+	opts := f.opts
+	for todo, selected := hosts, true; len(todo) > 0; {
+		parts, err := f.compare(ctx, todo, opts, keep)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range parts {
+			if !selected && !f.withPeers && h.ReadOnly == "" {
+				h.ReadOnly = "not selected"
+			}
+			byName[h.Host] = h
+		}
+		todo, selected = f.named(byName), false
+		// What was asked for is asked of the selected hosts.
+		opts.Replace = nil
+	}
+	var parts []plan.HostPlan
+	for i := range f.Hosts {
+		if h, ok := byName[f.Hosts[i].Name]; ok {
+			parts = append(parts, h)
+		}
+	}
+	return plan.Make(versionText(), f.Digest, f.trust, parts, tasks.Rules(), f.app.now()), nil
+}
+
+// named lists the hosts that conditions of hosts that may change name and that
+// were not read yet.
+func (f *fleet) named(read map[string]plan.HostPlan) []*inventory.Host {
+	want := map[string]bool{}
+	for _, h := range read {
+		if h.ReadOnly != "" {
+			continue
+		}
+		for _, c := range h.Conditions() {
+			for _, n := range c.Hosts {
+				want[n] = true
+			}
+		}
+	}
+	var out []*inventory.Host
+	for i := range f.Hosts {
+		h := &f.Hosts[i]
+		if _, have := read[h.Name]; want[h.Name] && !have {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// compare reads hosts and compares them with the configuration.
+func (f *fleet) compare(ctx context.Context, hosts []*inventory.Host, opts tasks.Options, keep bool) ([]plan.HostPlan, error) {
 	if err := f.ready(hosts); err != nil {
 		return nil, err
 	}
@@ -190,7 +249,7 @@ func (f *fleet) plan(ctx context.Context, hosts []*inventory.Host, keep bool) (*
 	}
 	all := make([][]plan.Task, len(hosts))
 	for i, h := range hosts {
-		t, err := tasks.For(h, f.trust, f.opts)
+		t, err := tasks.For(h, f.trust, opts)
 		if err != nil {
 			return nil, err
 		}
@@ -218,7 +277,7 @@ func (f *fleet) plan(ctx context.Context, hosts []*inventory.Host, keep bool) (*
 		}
 	})
 	p.done()
-	return plan.Make(versionText(), f.Digest, f.trust, parts, tasks.Rules(), f.app.now()), nil
+	return parts, nil
 }
 
 // enoughFiles checks the limit of open files before the first connection.

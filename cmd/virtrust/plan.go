@@ -32,6 +32,7 @@ host could not be read or is held.`,
 				return err
 			}
 			defer f.close()
+			f.withPeers = sel.withPeers
 			hosts, err := sel.hosts(f.Fleet)
 			if err != nil {
 				return err
@@ -68,11 +69,16 @@ host could not be read or is held.`,
 		},
 	}
 	a.hostFlags(c, &sel)
+	peersFlag(c, &sel)
 	replaceFlag(c, &opts)
 	c.Flags().StringVar(&outFile, "out", "", "save the plan to this file (mode 0600)")
 	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit code 2 when something would change")
 	c.Flags().BoolVar(&markdown, "markdown", false, "print Markdown, for a comment in a review")
 	return c
+}
+
+func peersFlag(c *cobra.Command, sel *selection) {
+	c.Flags().BoolVar(&sel.withPeers, "with-peers", false, "also change the hosts that a condition of a selected host names")
 }
 
 func replaceFlag(c *cobra.Command, opts *tasks.Options) {

@@ -176,12 +176,15 @@ func (p *proof) run(ctx context.Context, name string) (err error) {
 	p.guest = remote.ThrowAway{Name: name, XML: tasks.ProofGuest(name, kind, machine)}
 	defer func() { err = errors.Join(err, p.remove(ctx)) }()
 	both := []*inventory.Host{p.from, p.to}
+	// Each script is waited for also when the run is interrupted: one that is
+	// cut runs on, beside the removal.
+	work := context.WithoutCancel(ctx)
 	for _, h := range both {
-		c, err := p.conn(ctx, h)
+		c, err := p.conn(work, h)
 		if err != nil {
 			return err
 		}
-		if err := p.guest.Guard(ctx, c); err != nil {
+		if err := p.guest.Guard(work, c); err != nil {
 			return err
 		}
 	}
@@ -194,11 +197,14 @@ func (p *proof) run(ctx context.Context, name string) (err error) {
 	}
 	defer renewing.Wait()
 	defer cancel(nil)
-	c, err := p.conn(ctx, p.from)
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	c, err := p.conn(work, p.from)
 	if err != nil {
 		return err
 	}
-	if err := p.guest.Create(ctx, c); err != nil {
+	if err := p.guest.Create(work, c); err != nil {
 		return err
 	}
 	p.at = p.from
@@ -333,10 +339,8 @@ func (p *proof) move(tls, watch bool) (report.Leg, error) {
 		leg.Text = fmt.Sprintf("it took more than %s", legLimit)
 	case s.Exit != 0:
 		leg.Text = s.Why()
-	case watch && !s.Watched:
-		leg.Text = "it ended before the monitor could be read"
 	case watch && s.Creds == "":
-		leg.Text = "the monitor showed no TLS credentials while it ran"
+		leg.Text = "the guest's monitor showed no TLS credentials while it ran"
 	}
 	leg.OK = leg.Text == ""
 	p.row.Legs = append(p.row.Legs, leg)

@@ -14,6 +14,8 @@ import (
 type selection struct {
 	limit   []string
 	exclude []string
+	// withPeers adds the hosts that conditions name to those that may change.
+	withPeers bool
 }
 
 // hosts applies the selection. A term that matches no host is an error: an

@@ -20,7 +20,7 @@ func (f *fleet) settle(ctx context.Context, hosts []*inventory.Host, p *plan.Pla
 	settled := false
 	for i := range p.Hosts {
 		h := &p.Hosts[i]
-		if !slices.ContainsFunc(h.Findings, func(x plan.Finding) bool { return x.Code == tasks.CodeUnfinished }) {
+		if h.ReadOnly != "" || !slices.ContainsFunc(h.Findings, func(x plan.Finding) bool { return x.Code == tasks.CodeUnfinished }) {
 			continue
 		}
 		err := run.settle(ctx, h.Host)

@@ -23,7 +23,7 @@ type hostFault struct {
 
 // The chunks at which a fault begins: after the plan, while staging, before
 // the switch, before the proof.
-var inside = []int{15, 22, 30, 38, 42, 44, 46, 48}
+var inside = []int{15, 22, 30, 36, 38, 42, 44, 46}
 
 const conf = "/etc/libvirt/libvirtd.conf"
 
@@ -60,12 +60,11 @@ func hostFaults() []hostFault {
 	readOnly := func(dir string) (string, string) {
 		return fmt.Sprintf("mkdir -p %[1]s; mount --bind %[1]s %[1]s; mount -o remount,ro,bind %[1]s\n", dir), fmt.Sprintf("umount -l %s\n", dir)
 	}
-	all := scenarios
 	var out []hostFault
 	for _, dir := range []string{"/var/lib/virtrust", "/etc/pki", "/run/virtrust"} {
 		out = append(out,
-			hostFault{kind: "no space in " + dir, make: fill(dir), undo: empty(dir), scenarios: all, at: inside, blocks: true},
-			hostFault{kind: "no inodes in " + dir, make: inodes(dir), undo: empty(dir), scenarios: all, at: inside, blocks: true})
+			hostFault{kind: "no space in " + dir, make: fill(dir), undo: empty(dir), scenarios: []scenario{renewal, settings, onboarding}, at: []int{22, 38, 44}, blocks: true},
+			hostFault{kind: "no inodes in " + dir, make: inodes(dir), undo: empty(dir), scenarios: []scenario{renewal, settings, onboarding}, at: []int{22, 38, 44}, blocks: true})
 	}
 	for _, dir := range []string{"/var/lib/virtrust", "/etc/pki", "/etc/libvirt"} {
 		ro, rw := readOnly(dir)
@@ -81,7 +80,7 @@ func hostFaults() []hostFault {
 	}
 	out = append(out,
 		hostFault{kind: "target becomes a mount point", make: "mount --bind " + conf + " " + conf + "\n", undo: "umount -l " + conf + "\n", scenarios: []scenario{settings}, at: inside, blocks: true},
-		hostFault{kind: "target is immutable", make: "chattr +i " + conf + "\n", undo: "chattr -i " + conf + "\n", scenarios: []scenario{settings}, at: append([]int{0}, inside...), blocks: true},
+		hostFault{kind: "target is immutable", make: "/var/tmp/observer +i " + conf + "\n", undo: "/var/tmp/observer -i " + conf + "\n", scenarios: []scenario{settings}, at: append([]int{0}, inside...), blocks: true},
 		hostFault{kind: "libvirtd fails to start", make: dropIn(`[Service]\nExecStartPre=/bin/false\n`), undo: noDropIn, scenarios: []scenario{settings, onboarding}, at: []int{0, 30}, down: true, blocks: true},
 		hostFault{kind: "libvirtd starts and serves nothing", make: dropIn(`[Service]\nType=simple\nExecStart=\nExecStart=/bin/sleep 1000\n`), undo: noDropIn + "systemctl restart libvirtd.service\n", scenarios: []scenario{settings, onboarding}, at: []int{30}, down: true, blocks: true},
 		hostFault{kind: "libvirtd is masked", make: "systemctl mask --runtime libvirtd.service >/dev/null 2>&1\n", undo: noDropIn, scenarios: []scenario{settings, onboarding}, at: []int{0, 15, 30}, down: true, blocks: true},

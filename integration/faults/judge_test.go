@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -50,6 +51,8 @@ type outcome struct {
 	seen     watched
 	records  string // journal after the fault
 	detail   string
+	// reloadRace counts handshakes that libvirtd's reload itself refused.
+	reloadRace int
 }
 
 func (o *outcome) violate(class, format string, args ...any) {
@@ -75,8 +78,10 @@ func (s *site) standing() standing {
 func (st standing) says(what string) bool { return strings.Contains("\n"+st.journal, "\n"+what+" ") }
 
 // settle waits until no script of virtrust runs on the host.
+// A command that sshd has read may start a moment later.
 const settleScript = `
 i=0
+sleep 0.3
 while pgrep -fx '/bin/sh -s|/bin/sh /var/lib/virtrust/revert.sh .*' >/dev/null && [ $i -lt 900 ]; do sleep 0.1; i=$((i+1)); done
 if [ -e /run/virtrust/lock ]; then flock -w 60 /run/virtrust/lock true; fi
 `
@@ -102,6 +107,7 @@ func differences(a, b map[string]string, ignore ...string) string {
 // try runs one trial to the end: fault, judgement, recovery, convergence.
 func (s *site) try(tr trial) *outcome {
 	o := &outcome{trial: tr, site: s.host.Name}
+	began := time.Now()
 	s.proxy.reset(fault{})
 	tr.scenario.prepare(s)
 	was, stood := s.snapshot(), s.standing()
@@ -176,7 +182,18 @@ func (s *site) try(tr trial) *outcome {
 	s.proxy.reset(fault{})
 	s.converge(o)
 	s.ask(&o.seen, "stop")
+	races := 0
+	if len(o.seen.Violations) > 0 {
+		races, _ = strconv.Atoi(strings.TrimSpace(s.must(fmt.Sprintf("journalctl -q --no-pager -u libvirtd --since @%d | grep -c 'TLS handshake failed No supported cipher suites' || :", began.Unix()))))
+	}
 	for _, v := range o.seen.Violations {
+		// A handshake that meets libvirtd's own reload is refused by it, with or
+		// without virtrust: TestReloadAlone.
+		if v.Observer == "O3" && strings.HasSuffix(v.Text, "EOF") && races > 0 {
+			races--
+			o.reloadRace++
+			continue
+		}
 		o.violate(v.Observer, "%.2f s: %s", v.At, v.Text)
 	}
 	if o.seen.Samples == 0 || o.seen.Opens == 0 {
@@ -271,6 +288,12 @@ func (s *site) converge(o *outcome) {
 		s.must(expireScript)
 	}
 	r := s.apply()
+	if r.code == 5 && h == nil {
+		// The dead run's last script began after the look for it.
+		s.must(settleScript)
+		s.must(expireScript)
+		r = s.apply()
+	}
 	if r.code != 0 {
 		o.violate("convergence", "apply: %s\n%s", r, r.stderr)
 		s.must(expireScript)

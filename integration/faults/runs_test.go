@@ -65,6 +65,7 @@ func TestReboot(t *testing.T) {
 			c := s.start(programLimit, applyArgs("2m")...)
 			hit <- c
 			c.wait()
+			s.proxy.reset(fault{})
 			s.must(settleScript)
 			st := s.standing()
 			if st.armed == "" || st.run == stood.run {

@@ -16,6 +16,6 @@ func setUpSFTP(t testing.TB, sites []*site) {
 		if err := s.host.WriteFile(t.Context(), "/var/tmp/sftp-server", content, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		s.must("sed -i 's,^Subsystem.*,Subsystem sftp /var/tmp/sftp-server,' /etc/ssh/sshd_config; systemctl reload ssh.service")
+		s.must("sed -i 's,^Subsystem.*,Subsystem sftp /var/tmp/sftp-server,' /etc/ssh/sshd_config; systemctl restart ssh.service; sleep 1")
 	}
 }

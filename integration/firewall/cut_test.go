@@ -29,7 +29,7 @@ func TestCut(t *testing.T) {
 
 func (s *site) cut(t *testing.T, h *lab.Host, killed bool) {
 	before := rules(t, h)
-	if !s.answers(h) {
+	if !s.answers(t, h) {
 		t.Fatal("SSH does not answer to begin with")
 	}
 	cmd := s.command(cutting, "apply", "-y", "--limit", h.Name, "--revert-after", window.String())
@@ -39,7 +39,7 @@ func (s *site) cut(t *testing.T, h *lab.Host, killed bool) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	for s.answers(h) {
+	for s.answers(t, h) {
 		if time.Since(began) > time.Minute {
 			t.Fatalf("SSH was never cut: the test shows nothing\n%s", out.String())
 		}
@@ -51,7 +51,7 @@ func (s *site) cut(t *testing.T, h *lab.Host, killed bool) {
 			t.Fatal(err)
 		}
 	}
-	for !s.answers(h) {
+	for !s.answers(t, h) {
 		if time.Since(cut) > window+10*time.Second {
 			t.Fatalf("SSH has not come back %s after it was cut\n%s\n%s", time.Since(cut), out.String(), script(t, h, "cat /var/lib/virtrust/journal; nft list ruleset"))
 		}

@@ -336,21 +336,22 @@ func nftLines(text, place string) (nftBlock, error) {
 	return out, nil
 }
 
-// nftCode is a line without its comment and outer spaces. A # within quotes is
-// text.
+// nftCode is a line without its comment, its quoted text and outer spaces.
 func nftCode(l string) string {
+	var b strings.Builder
 	quoted := false
 	for i := 0; i < len(l); i++ {
-		switch l[i] {
-		case '"':
+		switch c := l[i]; {
+		case c == '"':
 			quoted = !quoted
-		case '#':
-			if !quoted {
-				return strings.TrimSpace(l[:i])
-			}
+		case quoted:
+		case c == '#':
+			return strings.TrimSpace(b.String())
+		default:
+			b.WriteByte(c)
 		}
 	}
-	return strings.TrimSpace(l)
+	return strings.TrimSpace(b.String())
 }
 
 // editNft puts our lines at the head of their chains and takes others out.

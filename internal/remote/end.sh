@@ -48,7 +48,7 @@ sweep() { # staging directories of this run
 	for d in "$@"; do case $d in */.virtrust-"$R") rm -rf -- "$d" ;; esac; done
 	# What follows is another run's when that has taken the lease.
 	[ -z "$lrun" ] || [ "$lrun" = "$R" ] || return 0
-	rm -f "$S/staging"
+	unstage
 	for d in "$S"/run-*; do
 		[ "$d" = "$D" ] || [ "$(readlink -- "$S/journal")" = "${d##*/}/journal" ] || rm -rf -- "$d"
 	done

@@ -27,5 +27,12 @@ ours() {
 		die notours "the lease of this run is over (now: run ${lrun:-none}, fence $lfence)" 74
 	lease "$F"
 }
+unstage() { # forgets the staging directories once they are gone
+	left=
+	while read -r run dir; do
+		[ ! -d "$dir" ] || left=yes
+	done 2>/dev/null <"$S/staging"
+	[ -n "$left" ] || rm -f "$S/staging"
+}
 journal() { printf '%s\n' "$1" >>"$S/run-$R/journal"; }
 durable() { sync "$@" 2>/dev/null || sync; }

@@ -20,5 +20,5 @@ if [ -f "$S/staging" ]; then
 	while read -r run dir; do
 		case $dir in */.virtrust-"$run") [ -d "$dir" ] && [ ! -L "$dir" ] && rm -rf -- "$dir" && say recovered swept "$run" ;; esac
 	done <"$S/staging"
-	rm -f "$S/staging"
+	unstage
 fi

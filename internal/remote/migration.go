@@ -37,8 +37,8 @@ type MigrationState struct {
 	Stopped string            // "limit" or "asked" when the job was told to end
 	Took    time.Duration     // once done, by the host's uptime
 	Job     map[string]string // domjobinfo while it runs
-	// Watched tells that the parameters were read while the job was active;
-	// Creds and Hostname are its tls-creds and tls-hostname.
+	// Watched tells that the monitor was asked while the job was active and
+	// showed credentials: Creds and Hostname are its tls-creds and tls-hostname.
 	Watched         bool
 	Creds, Hostname string
 }
@@ -142,9 +142,8 @@ func (m Migration) state(host string, frames []facts.Frame) (MigrationState, err
 		case "out":
 			s.Output, known = text, true
 		case "parameters":
-			s.Watched = true
 			if x := tlsCreds.FindStringSubmatch(text); x != nil {
-				s.Creds = x[1]
+				s.Watched, s.Creds = true, x[1]
 			}
 			if x := tlsHostname.FindStringSubmatch(text); x != nil {
 				s.Hostname = x[1]

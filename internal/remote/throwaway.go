@@ -64,8 +64,12 @@ systemd-run --quiet --collect --unit="virtrust-guard-$G" /bin/sh "$D/guard.sh" <
 
 // Create starts the guest on a host that has its guard.
 func (t ThrowAway) Create(ctx context.Context, c *Conn) error {
-	_, err := t.run(ctx, c, "starting a throw-away guest", `[ -e "$D/alive" ] || { echo "error: it has no guard" >&2; exit 70; }
-printf %s `+facts.Quote(t.XML)+` >"$D/guest.xml" && virsh -q -c qemu:///system create "$D/guest.xml" </dev/null >/dev/null
+	_, err := t.run(ctx, c, "starting a throw-away guest", `printf %s `+facts.Quote(t.XML)+` >"$D/creating" || exit 70
+[ -e "$D/alive" ] || { rm -f "$D/creating"; echo "error: it has no guard" >&2; exit 70; }
+timeout 50 virsh -q -c qemu:///system create "$D/creating" </dev/null >/dev/null
+r=$?
+rm -f "$D/creating"
+exit $r
 `)
 	return err
 }
@@ -85,12 +89,20 @@ func (t ThrowAway) Remove(ctx context.Context, c *Conn) error {
 	_, err := t.run(ctx, c, "removing a throw-away guest", `v='timeout 20 virsh -q -c qemu:///system'
 for j in "$D"-*; do [ ! -d "$j" ] || : >"$j/abort"; done
 f=/run/libvirt/qemu/$G.xml
+# A cut connection may have left Create at work: without alive it begins no
+# more, and what has begun is waited for.
+rm -f "$D/alive"
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+	[ -e "$D/creating" ] || break
+	sleep 1
+done
 for i in 1 2 3; do
 	[ -f "$f" ] || break
 	$v domjobabort "$G" >/dev/null 2>&1 </dev/null
 	$v destroy "$G" >/dev/null 2>&1 </dev/null
 done
 rm -rf "$D"
+systemctl stop "virtrust-guard-$G.service" >/dev/null 2>&1 </dev/null
 for i in 1 2 3 4 5 6 7 8 9 10; do
 	wait=
 	for j in "$D"-*; do [ ! -d "$j" ] || [ -e "$j/done" ] || wait=yes; done
@@ -107,7 +119,7 @@ rm -rf "$D"-*
 type VirtualMachines struct {
 	Types    []string // domain types: qemu, kvm
 	Machines []string // machine types, versioned and aliases
-	// Old are names of throw-away guests that are there now.
+	// ThrowAways are names of throw-away guests that are there now.
 	ThrowAways []string
 }
 

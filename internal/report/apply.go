@@ -42,6 +42,7 @@ func Apply(w io.Writer, r *plan.Report, o Options) error {
 		}
 		p.notices(k.title, list)
 	}
+	p.waiting(r)
 	if len(r.Stopped) > 0 {
 		p.gap()
 		p.linef("%s", p.strong.Render("Stopped:"))
@@ -52,6 +53,30 @@ func Apply(w io.Writer, r *plan.Report, o Options) error {
 	p.gap()
 	p.outcome(r)
 	return p.flush(w)
+}
+
+// waiting tells which operations were held for other hosts.
+func (p *page) waiting(r *plan.Report) {
+	var list []notice
+	for _, h := range r.Hosts {
+		subjects := map[string][]string{}
+		var order []string
+		for _, o := range h.HeldOps {
+			var why []string
+			for _, u := range o.For {
+				why = append(why, u.Host+": "+u.Why)
+			}
+			text := "waits for " + strings.Join(why, "; ")
+			if subjects[text] == nil {
+				order = append(order, text)
+			}
+			subjects[text] = append(subjects[text], o.Subject)
+		}
+		for _, text := range order {
+			list = append(list, notice{host: h.Host, code: strings.Join(subjects[text], ", "), text: text})
+		}
+	}
+	p.notices("Held for other hosts, the rest was done:", list)
 }
 
 func failure(h plan.HostReport) notice {
@@ -140,7 +165,13 @@ func proofText(f *plan.Proof, names bool) string {
 	if len(f.Peers) > 0 {
 		parts = append(parts, "accepted by "+list(f.Peers, "peer"))
 	}
+	if len(f.Checked) > 0 {
+		parts = append(parts, count(len(f.Checked), "certificate")+" accepted by the host's QEMU")
+	}
 	text := strings.Join(parts, ", ")
+	if len(f.NotChecked) > 0 {
+		text += "; not checked: " + Safe(strings.Join(f.NotChecked, "; "))
+	}
 	if f.NotProved != "" {
 		text += "; not proved from a peer: " + Safe(f.NotProved)
 	}

@@ -68,6 +68,9 @@ func key(h *plan.HostPlan, own own) string {
 	}
 	for _, op := range h.Ops {
 		add(op.Kind(), op.Subject(), op.About().Reason, op.Disrupts())
+		if c := op.About().When; c != nil {
+			fmt.Fprintf(&b, "%s %s %s %q\x01", c.Kind, c.Authority, c.CA, waitsFor(h, *c))
+		}
 		switch o := op.(type) {
 		case plan.MakeDir:
 			add(o.Mode, o.Owner, o.Group)
@@ -100,6 +103,10 @@ func key(h *plan.HostPlan, own own) string {
 			add(o.Enabled, o.Active, o.Running)
 		case plan.Activate:
 			add(o.How)
+		case plan.AllowPort:
+			add(o.Owner, o.Place, o.Range(), len(o.Sources))
+		case plan.ClosePort:
+			add(o.Owner, o.Place, o.Range(), len(o.Sources))
 		}
 		b.WriteByte('\n')
 	}

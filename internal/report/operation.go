@@ -138,11 +138,65 @@ func (p *page) operation(g *group, i int, created time.Time) operation {
 		} else {
 			out.details = append(out.details, detail{"disrupts", "nothing, the daemon reads its certificates again"})
 		}
+	case plan.AllowPort, plan.ClosePort:
+		p.port(&out, g, i, o)
 	default:
 		// A kind that this page does not know is named rather than left out.
 		out.mark, out.what = "~", Safe(o.Kind()+" "+o.Subject())
 	}
+	if c := g.hosts[0].Ops[i].About().When; c != nil {
+		out.details = append([]detail{{"waits", p.condition(g, *c)}}, out.details...)
+	}
 	return out
+}
+
+// condition says what an operation waits for. The hosts of a group wait for
+// each other: each for all of them but itself.
+func (p *page) condition(g *group, c plan.Condition) string {
+	if len(g.hosts) == 1 {
+		return c.Text(hostList(c.Hosts, p.Verbose), len(c.Hosts) > 1)
+	}
+	return c.Text("each other host of "+hostList(waitsFor(g.hosts[0], c), p.Verbose), false)
+}
+
+// waitsFor is the hosts of a condition and the one that waits, sorted.
+func waitsFor(h *plan.HostPlan, c plan.Condition) []string {
+	all := append([]string{h.Host}, c.Hosts...)
+	slices.Sort(all)
+	return all
+}
+
+// port is a rule of the firewall: what it is about, and who may connect.
+func (p *page) port(out *operation, g *group, i int, o plan.Op) {
+	rule, closes, _ := plan.PortOf(o)
+	out.mark, out.what = "+", "open"
+	if closes {
+		out.mark, out.what = "-", "close"
+	}
+	out.what += Safe(fmt.Sprintf(" port %s/tcp in %s", rule.Range(), rule.Owner))
+	from := func(o plan.Op) string {
+		r, _, _ := plan.PortOf(o)
+		const most = 8
+		var list []string
+		for n, s := range r.Sources {
+			if n == most && !p.Verbose {
+				list = append(list, fmt.Sprintf("and %d more", len(r.Sources)-most))
+				break
+			}
+			list = append(list, strings.TrimSuffix(strings.TrimSuffix(s.String(), "/32"), "/128"))
+		}
+		return strings.Join(list, ", ")
+	}
+	texts := make([]string, 0, len(g.hosts))
+	for _, h := range g.hosts {
+		texts = append(texts, from(h.Ops[i]))
+	}
+	out.details = append(out.details, detail{"rule", Safe(rule.Name)})
+	text := SafeN(texts[0], SafeRunes)
+	if len(slices.Compact(texts)) > 1 {
+		text = Safe(g.hosts[0].Host) + ": " + text + "; each host its own"
+	}
+	out.details = append(out.details, detail{"from", text})
 }
 
 func mark(before plan.State) string {
@@ -177,6 +231,9 @@ func (p *page) file(out *operation, g *group, i int, o plan.WriteFile) {
 			now := join(each(g, i, func(o plan.WriteFile) string { return o.Edits[j].New }), g.owns, SafeRunes)
 			if old == "" {
 				old = "(not set)"
+			}
+			if now == "" {
+				now = "(not set)"
 			}
 			out.details = append(out.details, detail{"", Safe(o.Edits[j].Key) + ": " + old + " -> " + now})
 		}

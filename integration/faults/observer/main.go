@@ -135,6 +135,13 @@ func serve(c net.Conn) {
 }
 
 func main() {
+	if len(os.Args) == 3 {
+		if err := immutable(os.Args[1] == "+i", os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	l, err := net.Listen("tcp", os.Args[1])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

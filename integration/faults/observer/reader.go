@@ -59,12 +59,12 @@ func (w *watch) reader(who string, uid, gid int, groups []int, first func()) {
 		r.walk(trees...)
 		r.again()
 		first()
-		for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end) && !w.stopped(); {
+		for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end) && !w.stopped(); {
 			ready := []unix.PollFd{{Fd: int32(in), Events: unix.POLLIN}}
-			if n, _ := unix.Poll(ready, 25); n > 0 {
+			if n, _ := unix.Poll(ready, 50); n > 0 {
 				r.events()
+				r.again()
 			}
-			r.again()
 		}
 	}
 	r.again()

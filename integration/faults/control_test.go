@@ -1,0 +1,91 @@
+package faults
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// caught notes that a planted bug was found.
+func caught(bug, by string) {
+	table.Lock()
+	defer table.Unlock()
+	table.controls = append(table.controls, fmt.Sprintf("| %s | %s |", bug, strings.ReplaceAll(by, "|", "/")))
+}
+
+// TestNoSyncIsCaught plants a switch that syncs nothing. The true program has
+// to pass the same check.
+func TestNoSyncIsCaught(t *testing.T) {
+	needStrace(t)
+	s := startHosts(t, 1)[0]
+	bad := mutant(t, "lease.sh", `durable() { sync "$@" 2>/dev/null || sync; }`, `durable() { :; }`)
+	look := func(sc scenario) ([]string, int) {
+		sc.prepare(s)
+		var r result
+		calls := s.trace(func() { r = s.apply() })
+		if r.code != 0 {
+			t.Fatalf("apply under strace: %s\n%s", r, r.stderr)
+		}
+		s.round++
+		return undurable(calls)
+	}
+	list := scenarios
+	if !full {
+		list = []scenario{renewal}
+	}
+	for _, sc := range list {
+		problems, renames := look(sc)
+		if renames == 0 {
+			t.Fatalf("%s: strace saw no rename", sc.name)
+		}
+		note(t, s, sc, "loss of power after the switch (what is synced, by strace)", 0, problems...)
+	}
+	s.virtrust = bad
+	problems, _ := look(renewal)
+	if !slices.ContainsFunc(problems, func(p string) bool { return strings.Contains(p, "key.pem was not synced") }) {
+		t.Fatalf("the planted bug is not found: %v", problems)
+	}
+	caught("no sync before the switch", "strace: "+problems[0])
+}
+
+// TestLateModeIsCaught plants a key that is readable until its mode is set.
+func TestLateModeIsCaught(t *testing.T) {
+	s := startHosts(t, 1)[0]
+	s.onboarded()
+	s.virtrust = mutant(t, "stage.go",
+		`mkdir -m 0700 "$2" ||`, `mkdir -m 0755 "$2" ||`,
+		`mkdir -m 0700 %s ||`, `mkdir -m 0755 %s ||`,
+		`openssl genpkey -algorithm "$3" -pkeyopt "$4" -out "$2/key.pem" >/dev/null 2>&1 </dev/null ||`,
+		`umask 022; openssl genpkey -algorithm "$3" -pkeyopt "$4" 2>/dev/null </dev/null >"$2/key.pem" && umask 077 && chmod 0600 "$2/key.pem" ||`)
+	for range 5 {
+		o := s.try(trial{scenario: renewal, recovery: byNextRun, canAsk: true})
+		for _, f := range o.findings {
+			if f.class == "O2" {
+				caught("mode set after creation, outside a 0700 directory", "O2: "+f.text)
+				return
+			}
+		}
+		t.Logf("not seen: %s %+v", o.result, o.seen)
+	}
+	t.Fatal("the planted bug is not found")
+}
+
+// TestNoReverterIsCaught plants a switch without a timer, and kills virtrust
+// between switch and confirmation.
+func TestNoReverterIsCaught(t *testing.T) {
+	s := startHosts(t, 1)[0]
+	sizes := measure(t, s, []scenario{renewal})
+	s.virtrust = mutant(t, "switch.sh", `systemd-run --quiet`, `: systemd-run --quiet`)
+	for n := sizes["renewal"].chunks; n > 10; n-- {
+		o := s.try(trial{scenario: renewal, fault: fault{kind: killBefore, n: n}, recovery: byWaiting, canAsk: true})
+		for _, f := range o.findings {
+			if f.class == "reverter" {
+				caught("reverter not armed", f.text)
+				return
+			}
+		}
+		t.Logf("n=%d, struck %v: not armed yet, or confirmed already: %s", n, o.struck, o.result)
+	}
+	t.Fatal("the planted bug is not found")
+}
