@@ -171,6 +171,9 @@ func List(log *slog.Logger) ([]*Lab, error) {
 // may be in any state: close the lab.
 func (l *Lab) Start(ctx context.Context, specs ...HostSpec) ([]*Host, error) {
 	specs = slices.Clone(specs)
+	if err := raiseLimits(l.log); err != nil {
+		return nil, err
+	}
 	bases := map[string]string{}
 	cheap := true
 	for i := range specs {
