@@ -121,8 +121,8 @@ func (o *InitOptions) inventory() []byte {
 	body := f.Body()
 	c := body.AppendNewBlock("cluster", []string{o.Cluster}).Body()
 	c.SetAttributeTraversal("policy", reference("policy", "standard"))
-	c.SetAttributeValue("migration", cty.StringVal(string(MigrationAvailable)))
 	c.AppendUnstructuredTokens(comment("# off | available | required: required refuses every migration without TLS"))
+	c.SetAttributeValue("migration", cty.StringVal(string(MigrationAvailable)))
 	if o.KnownHosts != "" {
 		body.AppendNewline()
 		s := body.AppendNewBlock("ssh", nil).Body()

@@ -114,8 +114,12 @@ func (f *hosts) runner() *Runner {
 
 var usual = Rollout{Canary: 1, Batch: "25%", Restarts: 1, MaxUnreachable: "10%"}
 
-func reload() Op  { return Activate{Meta: Meta{Wave: WaveIdentity}, Unit: "libvirtd.service", How: Reload} }
-func restart() Op { return Activate{Meta: Meta{Wave: WaveIdentity}, Unit: "libvirtd.service", How: Restart} }
+func reload() Op {
+	return Activate{Meta: Meta{Wave: WaveIdentity}, Unit: "libvirtd.service", How: Reload}
+}
+func restart() Op {
+	return Activate{Meta: Meta{Wave: WaveIdentity}, Unit: "libvirtd.service", How: Restart}
+}
 
 func change(name, cluster string, ops ...Op) HostPlan {
 	return HostPlan{Host: name, Cluster: cluster, MachineID: name, Ops: ops}

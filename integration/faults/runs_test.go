@@ -78,6 +78,9 @@ func TestReboot(t *testing.T) {
 			done++
 			var bad []string
 			var err error
+			// A process from outside would keep the host from going down.
+			s.stop()
+			s.stop = nil
 			if done%2 == 0 {
 				if err = s.host.Kill(t.Context()); err == nil {
 					err = s.host.Start(t.Context())
@@ -88,8 +91,6 @@ func TestReboot(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.stop()
-			s.stop = nil
 			s.observe()
 			end := s.standing()
 			if end.armed != "" || !end.says("reverting for boot at") || !end.says("reverted at") {

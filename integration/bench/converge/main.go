@@ -114,7 +114,7 @@ func measure(ctx context.Context, hosts []*lab.Host, g dirtyguest.Guest, args st
 		return nil, err
 	}
 	// The rate is what the monitor counts over a second before the migration.
-	text, err := out(ctx, from, fmt.Sprintf(`v="virsh -q -c qemu:///system"
+	text, err := out(ctx, from, fmt.Sprintf(`set +e; v="virsh -q -c qemu:///system"
 $v create /root/dirty.xml >/dev/null; sleep 3
 $v domdirtyrate-calc dirty --seconds 1 >/dev/null; sleep 2
 echo "rate $($v domstats dirty --dirtyrate | sed -n 's/.*dirtyrate.megabytes_per_second=//p')"
