@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/virtrust/virtrust/internal/ledger"
 )
 
 // Exit codes, as docs and scripts know them.
@@ -74,6 +76,9 @@ func run() (code int) {
 			a.fail(ec.err)
 		}
 		return ec.code
+	case ledger.IsBusy(err):
+		a.fail(&hinted{err, "another virtrust on this machine holds the ledger: wait for it, or end it if it is stopped (ps, fg)"})
+		return exitLocked
 	case err != nil && context.Cause(ctx) != nil:
 		a.fail(context.Cause(ctx))
 		return exitInterrupted

@@ -209,7 +209,12 @@ func TestFrozen(t *testing.T) {
 			var bad []string
 			var was map[string]string
 			if other == "done" || already {
-				if r := s.apply(); r.code != 0 {
+				r := s.apply()
+				if r.code == 5 && strings.Contains(r.stderr, "ledger") {
+					// Frozen in the middle of a transaction of the ledger:
+					// the second run is told so and has touched no host.
+					t.Logf("n=%d: frozen with the ledger: %s", n, r.stderr)
+				} else if r.code != 0 {
 					bad = append(bad, "the second run: "+r.String()+r.stderr)
 				}
 				was = s.snapshot()

@@ -86,6 +86,10 @@ func (l *Ledger) begin(ctx context.Context, conn *sql.Conn) (*sql.Tx, error) {
 	}
 }
 
+// IsBusy reports whether an error means that another process, which may be
+// stopped in the middle of a transaction, holds the ledger.
+func IsBusy(err error) bool { return isBusy(err) }
+
 func isBusy(err error) bool {
 	var e *sqlite.Error
 	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY
