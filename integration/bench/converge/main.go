@@ -86,7 +86,7 @@ func run(ctx context.Context, sizeList, delayList string, limit time.Duration) (
 	load, _ := os.ReadFile("/proc/loadavg")
 	fmt.Printf("libvirt %s, QEMU %s, emulated guests, both hosts on one machine whose load was %s at the start; at most %s for each migration.\n\n",
 		v[0], v[len(v)-1], strings.Fields(string(load))[0], limit)
-	fmt.Println("| guest | writes, pages/s | option | ended | seconds | sent |\n|---|---|---|---|---|---|")
+	fmt.Println("| guest | pages changed in 1 s | option | ended | seconds | sent |\n|---|---|---|---|---|---|")
 	for _, size := range sizes {
 		for _, delay := range delays {
 			for _, o := range options {
@@ -119,7 +119,7 @@ $v create /root/dirty.xml >/dev/null; sleep 3
 $v domdirtyrate-calc dirty --seconds 1 >/dev/null; sleep 2
 echo "rate $($v domstats dirty --dirtyrate | sed -n 's/.*dirtyrate.megabytes_per_second=//p')"
 rm -f /tmp/code; read -r a _ </proc/uptime
-( $v migrate --live --p2p %s --tls-destination %[2]s --migrateuri tcp://%[3]s dirty qemu+tls://%[2]s/system >/tmp/out 2>&1; echo $? >/tmp/code ) &
+( $v migrate --live --p2p %s --migrateuri tcp://%[3]s dirty qemu+tls://%[2]s/system >/tmp/out 2>&1; echo $? >/tmp/code ) &
 sent=
 while [ ! -s /tmp/code ]; do
 	read -r b _ </proc/uptime
@@ -129,7 +129,7 @@ while [ ! -s /tmp/code ]; do
 done
 read -r b _ </proc/uptime
 echo "took $a $b"; echo "sent $sent"; echo "code $(cat /tmp/code)"; echo "said $(grep ^error /tmp/out | head -n 1)"
-`, args, to.FQDN, to.Addresses.Migration4, int(limit.Seconds())))
+`, strings.Replace(args, "--tls", "--tls --tls-destination "+to.FQDN, 1), to.FQDN, to.Addresses.Migration4, int(limit.Seconds())))
 	if err != nil {
 		return nil, err
 	}
