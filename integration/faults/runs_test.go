@@ -172,25 +172,26 @@ func TestTwoRuns(t *testing.T) {
 func TestFrozen(t *testing.T) {
 	s := startHosts(t, 1)[0]
 	sizes := measure(t, s, []scenario{renewal})
-	step := 2
+	first, step := 12, 2
 	if !full {
-		step = 11
+		// One moment, in the middle of the host's transaction.
+		first, step = sizes["renewal"].chunks*3/5, sizes["renewal"].chunks
 	}
-	for n := 12; n < sizes["renewal"].chunks+2; n += step {
+	for n := first; n < sizes["renewal"].chunks+2; n += step {
 		for _, other := range []string{"done", "staging"} {
 			s.proxy.reset(fault{})
 			renewal.prepare(s)
 			stood := s.standing()
-			first := make(chan *child, 1)
+			begun := make(chan *child, 1)
 			stopped := make(chan bool, 1)
 			s.proxy.reset(fault{kind: freeze, n: n, hit: func() {
-				c := <-first
-				first <- c
+				c := <-begun
+				begun <- c
 				_ = c.cmd.Process.Signal(syscall.SIGSTOP)
 				stopped <- true
 			}})
 			c := s.start(programLimit, applyArgs("15s")...)
-			first <- c
+			begun <- c
 			over := make(chan result, 1)
 			go func() { over <- c.wait() }()
 			select {

@@ -22,6 +22,7 @@ var dependencies = []struct{ program, pkg string }{
 	{"unshare", "util-linux"},
 	{"nsenter", "util-linux"},
 	{"tar", "tar"},
+	{"strace", "strace"}, // the fault tests see with it what is synced
 }
 
 // MissingPackages lists the Debian packages that the lab needs and this machine lacks.
