@@ -128,7 +128,7 @@ func TestInit(t *testing.T) {
 		Hosts:   []inventory.InitHost{{Name: "kvm1", Address: "kvm1.example.com"}, {Name: "kvm2", Address: "2001:db8::2"}, {Name: "kvm3"}},
 		Cluster: "rack-7", Organization: `Müller & Sons`, KnownHosts: "${x} known_hosts",
 	}
-	if err := inventory.Init(dir, opts); err != nil {
+	if _, err := inventory.Init(dir, opts); err != nil {
 		t.Fatal(err)
 	}
 	f := load(t, dir, inventory.Options{})
@@ -147,11 +147,19 @@ func TestInit(t *testing.T) {
 			t.Errorf("%s is not formatted: %v\n%s", name, err, src)
 		}
 	}
-	if err := inventory.Init(dir, opts); err == nil || !strings.Contains(err.Error(), "inventory.hcl") {
+	if _, err := inventory.Init(dir, opts); err == nil || !strings.Contains(err.Error(), "inventory.hcl") {
 		t.Errorf("a second run gives %v", err)
 	}
 	half := write(t, map[string]string{"policy.hcl": "mine"})
-	if err := inventory.Init(half, opts); err == nil || !strings.Contains(err.Error(), "policy.hcl") {
+	own := t.TempDir()
+	if err := os.WriteFile(filepath.Join(own, ".gitignore"), []byte("mine\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	wrote, err := inventory.Init(own, opts)
+	if got, _ := os.ReadFile(filepath.Join(own, ".gitignore")); err != nil || len(wrote) != 2 || string(got) != "mine\n" {
+		t.Errorf("beside a .gitignore: wrote %q, %v; it holds %q now", wrote, err, got)
+	}
+	if _, err := inventory.Init(half, opts); err == nil || !strings.Contains(err.Error(), "policy.hcl") {
 		t.Errorf("an existing policy.hcl gives %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(half, "inventory.hcl")); err == nil {
@@ -165,7 +173,7 @@ func TestInit(t *testing.T) {
 		"organization": {Organization: "a\nb"},
 	} {
 		dir := filepath.Join(t.TempDir(), "x")
-		if err := inventory.Init(dir, bad); err == nil {
+		if _, err := inventory.Init(dir, bad); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 		if _, err := os.Stat(dir); err == nil {

@@ -29,11 +29,12 @@ type InitHost struct {
 }
 
 // Init writes inventory.hcl, policy.hcl and .gitignore into a directory,
-// which is made if it is missing. It never overwrites: when one of the files
-// exists it writes none of them and the error names it. What it wrote loads
-// without errors; options that would not are refused before anything is
+// which is made if it is missing, and names what it wrote. It never
+// overwrites: when inventory.hcl or policy.hcl exists it writes nothing and the
+// error names it; a .gitignore that exists is left as it is. What it wrote
+// loads without errors; options that would not are refused before anything is
 // written.
-func Init(dir string, opts InitOptions) error {
+func Init(dir string, opts InitOptions) ([]string, error) {
 	if opts.Cluster == "" {
 		opts.Cluster = "rack1"
 	}
@@ -41,7 +42,7 @@ func Init(dir string, opts InitOptions) error {
 		opts.Organization = "Example"
 	}
 	if err := opts.check(); err != nil {
-		return fmt.Errorf("writing a first configuration: %w", err)
+		return nil, fmt.Errorf("writing a first configuration: %w", err)
 	}
 	files := []struct {
 		name string
@@ -49,26 +50,38 @@ func Init(dir string, opts InitOptions) error {
 	}{
 		{"inventory.hcl", opts.inventory()},
 		{"policy.hcl", opts.policy()},
-		{".gitignore", []byte(".virtrust/\n")},
+		{ignoreFile, []byte(".virtrust/\n")},
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("writing a first configuration: %w", err)
+		return nil, fmt.Errorf("writing a first configuration: %w", err)
 	}
 	for _, f := range files {
 		path := filepath.Join(dir, f.name)
-		if _, err := os.Lstat(path); err == nil {
-			return fmt.Errorf("writing a first configuration: %s exists already; remove it or choose another directory", path)
+		if _, err := os.Lstat(path); err == nil && f.name == ignoreFile {
+			continue
+		} else if err == nil {
+			return nil, fmt.Errorf("writing a first configuration: %s exists already; remove it or choose another directory", path)
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("writing a first configuration: %w", err)
+			return nil, fmt.Errorf("writing a first configuration: %w", err)
 		}
 	}
+	var wrote []string
 	for _, f := range files {
-		if err := writeNew(filepath.Join(dir, f.name), f.text); err != nil {
-			return fmt.Errorf("writing a first configuration: %w", err)
+		err := writeNew(filepath.Join(dir, f.name), f.text)
+		if errors.Is(err, fs.ErrExist) && f.name == ignoreFile {
+			continue
 		}
+		if err != nil {
+			return wrote, fmt.Errorf("writing a first configuration: %w", err)
+		}
+		wrote = append(wrote, f.name)
 	}
-	return nil
+	return wrote, nil
 }
+
+// ignoreFile keeps the ledger out of version control.
+const ignoreFile = ".gitignore"
+
 
 // writeNew makes a file that must not exist yet.
 func writeNew(path string, text []byte) error {

@@ -34,10 +34,14 @@ func (a *app) initCmd() *cobra.Command {
 				name, address, _ := strings.Cut(h, "=")
 				o.Hosts = append(o.Hosts, inventory.InitHost{Name: name, Address: address})
 			}
-			if err := inventory.Init(a.dir, o); err != nil {
+			wrote, err := inventory.Init(a.dir, o)
+			if err != nil {
 				return err
 			}
-			a.note("Wrote inventory.hcl, policy.hcl and .gitignore in %s. Next: virtrust validate, virtrust ca init, virtrust plan.", a.dir)
+			a.note("Wrote %s in %s. Next: virtrust validate, virtrust ca init, virtrust plan.", strings.Join(wrote, ", "), a.dir)
+			if !slices.Contains(wrote, ".gitignore") {
+				a.note("There is a .gitignore already: add the line .virtrust/ to it.")
+			}
 			return nil
 		},
 	}
