@@ -82,7 +82,6 @@ func Init(dir string, opts InitOptions) ([]string, error) {
 // ignoreFile keeps the ledger out of version control.
 const ignoreFile = ".gitignore"
 
-
 // writeNew makes a file that must not exist yet.
 func writeNew(path string, text []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
