@@ -1,3 +1,5 @@
+//go:build faults
+
 package faults
 
 import (
@@ -10,9 +12,6 @@ import (
 // of virtrust runs and nothing on disk changes. What it refuses here cannot be
 // laid at virtrust's door.
 func TestReloadAlone(t *testing.T) {
-	if !full {
-		t.Skip("a measurement: VIRTRUST_FAULTS=full")
-	}
 	s := startHosts(t, 1)[0]
 	s.onboarded()
 	const reloads = 300
@@ -34,9 +33,6 @@ func TestReloadAlone(t *testing.T) {
 // TestRestartAlone shows how long libvirtd itself takes to restart under the
 // same observers, without virtrust.
 func TestRestartAlone(t *testing.T) {
-	if !full {
-		t.Skip("a measurement: VIRTRUST_FAULTS=full")
-	}
 	s := startHosts(t, 1)[0]
 	s.onboarded()
 	const restarts = 10

@@ -12,11 +12,9 @@ import (
 	"time"
 )
 
-// fast and slow kinds of transport faults. A slow one takes until virtrust
-// notices that nobody answers.
+// fast kinds of transport faults; silence_test.go has the slow ones.
 var (
 	fast = []string{cutBefore, cutAfter, killBefore, killAfter, interrupt1, interrupt2, terminate1, terminate2}
-	slow = []string{blackhole, stall}
 	cuts = []string{cutBytesUp, cutBytesDn}
 )
 
@@ -168,19 +166,6 @@ func TestTransport(t *testing.T) {
 	}
 	sweep(t, sites, trials)
 	complete(t, list, trials)
-}
-
-// TestSilence drops answers, or everything, from every operation on.
-func TestSilence(t *testing.T) {
-	if !full {
-		t.Skip("each run waits until virtrust gives up: VIRTRUST_FAULTS=full")
-	}
-	r := seed(t)
-	sites := startHosts(t, 6)
-	sizes := measure(t, sites[0], scenarios)
-	trials := trialsOf(scenarios, sizes, slow, stride(t, 4), r, 0)
-	sweep(t, sites, trials)
-	complete(t, scenarios, trials)
 }
 
 // complete checks that each sweep ended with a run that was not disturbed.
