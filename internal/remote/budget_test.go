@@ -31,7 +31,7 @@ const budget = 11
 func realQueries(t *testing.T) ([]facts.Query, []int) {
 	t.Helper()
 	dir := t.TempDir()
-	if err := inventory.Init(dir, inventory.InitOptions{Hosts: []inventory.InitHost{{Name: "kvm1", Address: "kvm1.example.test"}, {Name: "kvm2", Address: "kvm2.example.test"}}}); err != nil {
+	if _, err := inventory.Init(dir, inventory.InitOptions{Hosts: []inventory.InitHost{{Name: "kvm1", Address: "kvm1.example.test"}, {Name: "kvm2", Address: "kvm2.example.test"}}}); err != nil {
 		t.Fatal(err)
 	}
 	fleet, diags := inventory.Load(dir, inventory.Options{})
