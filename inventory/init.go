@@ -52,7 +52,7 @@ func Init(dir string, opts InitOptions) ([]string, error) {
 		{"policy.hcl", opts.policy()},
 		{ignoreFile, []byte(".virtrust/\n")},
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // G301: a configuration that others may read
 		return nil, fmt.Errorf("writing a first configuration: %w", err)
 	}
 	for _, f := range files {
@@ -84,7 +84,7 @@ const ignoreFile = ".gitignore"
 
 // writeNew makes a file that must not exist yet.
 func writeNew(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // G302: a configuration that others may read
 	if err != nil {
 		return err
 	}

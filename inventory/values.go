@@ -228,17 +228,6 @@ func (r *reader) list(name string) ([]item, bool) {
 	return items, true
 }
 
-func (r *reader) texts(name string) []string {
-	items, _ := r.list(name)
-	var out []string
-	for _, i := range items {
-		if s, ok := r.asText(i); ok {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
 // reference reads one reference of a kind.
 func (r *reader) reference(name, kind string) (*ref, item, bool) {
 	i, ok := r.value(name)

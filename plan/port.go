@@ -44,14 +44,28 @@ type ClosePort struct {
 // Kind, Subject, Disrupts and Expects of the firewall's operations. What they
 // rely on is checked by Moved and, at the switch, by the host.
 
-func (AllowPort) Kind() string           { return "allow-port" }
-func (o AllowPort) Subject() string      { return o.Name }
-func (AllowPort) Disrupts() Disruption   { return DisruptNone }
+// Kind is of Op.
+func (AllowPort) Kind() string { return "allow-port" }
+
+// Subject is of Op.
+func (o AllowPort) Subject() string { return o.Name }
+
+// Disrupts is of Op.
+func (AllowPort) Disrupts() Disruption { return DisruptNone }
+
+// Expects is of Op.
 func (AllowPort) Expects() []Expectation { return nil }
 
-func (ClosePort) Kind() string           { return "close-port" }
-func (o ClosePort) Subject() string      { return o.Name }
-func (ClosePort) Disrupts() Disruption   { return DisruptNone }
+// Kind is of Op.
+func (ClosePort) Kind() string { return "close-port" }
+
+// Subject is of Op.
+func (o ClosePort) Subject() string { return o.Name }
+
+// Disrupts is of Op.
+func (ClosePort) Disrupts() Disruption { return DisruptNone }
+
+// Expects is of Op.
 func (ClosePort) Expects() []Expectation { return nil }
 
 // PortOf gives the rule of an operation on the firewall; closes tells which of

@@ -48,7 +48,7 @@ func (r *applyRun) open(ctx context.Context, command string) error {
 	}
 	r.ledger = l
 	if _, err := l.StartRun(ctx, ledger.Run{ID: r.id, Command: command, Operator: owner(), Version: versionText(), PlanDigest: r.plan.Trust}); err != nil {
-		l.Close()
+		_ = l.Close()
 		return err
 	}
 	for i := range r.plan.Hosts {

@@ -44,7 +44,7 @@ passphrase of the authority's passphrase_from. Nothing is ever overwritten.`,
 			if err != nil {
 				return err
 			}
-			defer l.Close()
+			defer func() { _ = l.Close() }()
 			id, err := l.StartRun(c.Context(), ledger.Run{ID: ledger.NewRunID(a.now()), Command: commandLine(), Operator: owner(), Version: versionText()})
 			if err != nil {
 				return err

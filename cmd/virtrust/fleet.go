@@ -77,7 +77,7 @@ func readTrust(ctx context.Context, inv *inventory.Fleet) (pki.Trust, error) {
 	if err != nil {
 		return pki.Trust{}, err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	return l.Trust(ctx, public)
 }
 

@@ -92,7 +92,7 @@ func savePlan(file string, p *plan.Plan) error {
 	if err != nil {
 		return fmt.Errorf("saving the plan: %w", err)
 	}
-	defer os.Remove(tmp.Name())
+	defer func() { _ = os.Remove(tmp.Name()) }() // gone already after the rename
 	if err := p.Write(tmp); err != nil {
 		tmp.Close()
 		return fmt.Errorf("saving the plan: %w", err)

@@ -147,7 +147,7 @@ func privateKeys(t *testing.T, h *lab.Host) (forms [][]byte) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := key.(*ecdsa.PrivateKey).D.FillBytes(make([]byte, 32))
+		d := key.(*ecdsa.PrivateKey).D.FillBytes(make([]byte, 32)) //nolint:staticcheck // SA1019: the bytes themselves are what is looked for
 		// The first line is the same for all keys of the kind, up to the scalar.
 		lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
 		forms = append(forms, d, []byte(hex.EncodeToString(d)), lines[1], lines[2])

@@ -26,7 +26,7 @@ func raiseLimits(log *slog.Logger) error {
 	if err != nil || have >= instancesWanted {
 		return nil //nolint:nilerr // a limit that is no number is none
 	}
-	if err := os.WriteFile(instancesFile, []byte(strconv.Itoa(instancesWanted)), 0o644); err != nil { //nolint:gosec // G306: a file of the kernel
+	if err := os.WriteFile(instancesFile, []byte(strconv.Itoa(instancesWanted)), 0o644); err != nil {
 		return fmt.Errorf("lab: %d inotify instances are too few and cannot be raised: sysctl fs.inotify.max_user_instances=%d: %w", have, instancesWanted, err)
 	}
 	log.Info("raised fs.inotify.max_user_instances until the next boot", "from", have, "to", instancesWanted)

@@ -208,7 +208,7 @@ func (h *handshake) explain(ctx context.Context, addr string, err error) error {
 	return out
 }
 
-func (h *handshake) refusal(err error) (error, string) {
+func (h *handshake) refusal(err error) (error, string) { //nolint:staticcheck // ST1008: the error and its hint
 	notes := errors.Join(h.notes...)
 	if len(h.offered) == 0 {
 		if notes == nil {

@@ -126,7 +126,7 @@ func (s *Session) newLogin(ctx context.Context) error {
 	if err != nil {
 		return fail(err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	out, err := c.Run(ctx, []byte(":\n"), Limits{})
 	if err == nil && out.Exit != 0 {
 		err = errors.New("the login ends at once")

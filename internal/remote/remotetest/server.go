@@ -268,7 +268,7 @@ func (s *Server) exec(ctx context.Context, command string, ch ssh.Channel) {
 		_, _ = io.Copy(stdin, ch)
 		_ = stdin.Close()
 	}()
-	if err = cmd.Wait(); cmd.ProcessState != nil && cmd.ProcessState.ExitCode() < 0 {
+	if _ = cmd.Wait(); cmd.ProcessState != nil && cmd.ProcessState.ExitCode() < 0 {
 		_, _ = ch.SendRequest("exit-signal", false, ssh.Marshal(struct {
 			Signal  string
 			Core    bool
