@@ -26,7 +26,8 @@ demo: ## secure two real hosts on this machine, started for it (Debian, root)
 demo-down: ## remove what make demo left
 	$(GO) run ./integration/demo down
 
-deps: ## install the Debian packages of the lab (root)
+deps: ## install the Debian packages of the lab and of the tests (root)
+	@tools/deps
 	$(GO) run ./integration/lab/labctl deps
 
 # Root may run the lab, so a root without its packages gets them first. Others

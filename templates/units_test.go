@@ -39,6 +39,9 @@ func TestRevertServiceRunsBeforeLibvirt(t *testing.T) {
 func TestRevertServiceIsAValidUnit(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
+		if os.Getenv("CI") != "" || os.Getenv("REQUIRE_LAB") != "" {
+			t.Fatal("systemd-analyze is not installed")
+		}
 		t.Skip("systemd-analyze is not installed")
 	}
 	unit := filepath.Join(t.TempDir(), "virtrust-revert.service")

@@ -42,7 +42,7 @@ var testOnly = []string{"internal/pki/pkitest", "internal/remote/remotetest", "i
 // confinement keeps a library inside folders. Integration is free of it: its
 // programs and tests look at results with the libraries themselves.
 type confinement struct {
-	library string // module or package path, with everything below it
+	module  string // module or package path, with everything below it
 	folders []string
 	why     string
 }
@@ -115,7 +115,7 @@ func violations(packages []pkg) []string {
 		}
 		for _, i := range append(slices.Clone(p.imports), p.tests...) {
 			for _, c := range confinements {
-				if below(i, c.library) && !anyBelow(p.folder, c.folders) && !below(p.folder, "integration") {
+				if below(i, c.module) && !anyBelow(p.folder, c.folders) && !below(p.folder, "integration") {
 					say("%s imports %s, which stays in %s: %s", name, i, strings.Join(c.folders, " and "), c.why)
 				}
 			}

@@ -78,6 +78,9 @@ func TestScriptIsPOSIX(t *testing.T) {
 func TestScriptInShells(t *testing.T) {
 	dir := "/etc/virtrust-facts-test"
 	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" || os.Getenv("REQUIRE_LAB") != "" {
+			t.Fatal("needs root: links are followed below /etc only")
+		}
 		t.Skip("needs root: links are followed below /etc only")
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil {

@@ -84,6 +84,9 @@ func TestAgainstQEMU(t *testing.T) {
 	}
 	qemu, err := exec.LookPath("qemu-system-x86_64")
 	if err != nil {
+		if os.Getenv("CI") != "" || os.Getenv("REQUIRE_LAB") != "" {
+			t.Fatal("no qemu-system-x86_64 here")
+		}
 		t.Skip("no qemu-system-x86_64 here")
 	}
 	version, err := exec.Command(qemu, "--version").Output()
@@ -117,6 +120,9 @@ func TestAgainstQEMU(t *testing.T) {
 func TestAgainstCerttool(t *testing.T) {
 	certtool, err := exec.LookPath("certtool")
 	if err != nil {
+		if os.Getenv("CI") != "" || os.Getenv("REQUIRE_LAB") != "" {
+			t.Fatal("no certtool here")
+		}
 		t.Skip("no certtool here")
 	}
 	now := time.Now()

@@ -94,6 +94,9 @@ func (p presented) question(now time.Time, rules pki.Rules) pki.PeerQuestion {
 func TestChainsAgainstCerttool(t *testing.T) {
 	certtool, err := exec.LookPath("certtool")
 	if err != nil {
+		if os.Getenv("CI") != "" || os.Getenv("REQUIRE_LAB") != "" {
+			t.Fatal("no certtool here")
+		}
 		t.Skip("no certtool here")
 	}
 	now := time.Now()
