@@ -14,7 +14,7 @@ func active(t *testing.T, h *lab.Host) bool {
 // libvirtd leaves when nobody uses it. Then there is still nothing to do.
 func TestIdle(t *testing.T) {
 	t.Parallel()
-	spec := lab.HostSpec{Files: map[string]lab.File{"/etc/default/libvirtd": {Content: []byte("LIBVIRTD_ARGS=\"--timeout 5\"\n")}}}
+	spec := lab.HostSpec{Files: map[string]lab.File{"/etc/default/libvirtd": {Content: []byte("LIBVIRTD_ARGS=\"--timeout 10\"\n")}}}
 	s := newReadySite(t, spec, spec)
 	s.run(t, 0, "apply", "--yes")
 	if !active(t, s.hosts[0]) {

@@ -87,7 +87,8 @@ const (
 	dialTimeout      = 10 * time.Second // TCP connect, with name resolution
 	handshakeTimeout = 15 * time.Second // key exchange, host key and authentication
 	uploadTimeout    = 60 * time.Second
-	forwardTimeout   = 10 * time.Second // opening a channel, and a TLS handshake in it
+	forwardTimeout   = 10 * time.Second // opening a channel
+	servedTimeout    = 30 * time.Second // a TLS handshake with a listener that systemd may first have to start
 	keepaliveEvery   = 15 * time.Second
 	keepaliveMissed  = 2
 

@@ -21,7 +21,8 @@ type Served struct {
 // trusts nothing and judges nothing: that is the caller's part. A listener that
 // wants a client certificate shows its own first, and that is enough.
 //
-// It takes two round trips and at most 10 s, beside whatever else runs. Errors
+// It takes two round trips, beside whatever else runs, and at most 30 s: a
+// libvirtd that left when nobody used it is started by this connection. Errors
 // have the classes of [Conn.Forward], [ClassTimeout] when the listener says
 // nothing, and [ClassProtocol] when what it says is not TLS.
 func (c *Conn) Served(ctx context.Context, addr, serverName string) (Served, error) {
@@ -36,14 +37,14 @@ func (c *Conn) Greeted(ctx context.Context, addr, serverName string, wait time.D
 
 func (c *Conn) look(ctx context.Context, addr, serverName string, greeting time.Duration) (Served, error) {
 	op := "looking at what is served on " + addr
-	ctx, cancel := context.WithTimeout(ctx, forwardTimeout+greeting)
+	ctx, cancel := context.WithTimeout(ctx, servedTimeout+greeting)
 	defer cancel()
 	raw, err := c.Forward(ctx, "tcp", addr)
 	if err != nil {
 		return Served{}, err
 	}
 	defer raw.Close()
-	_ = raw.SetDeadline(time.Now().Add(forwardTimeout))
+	_ = raw.SetDeadline(time.Now().Add(servedTimeout))
 
 	var seen Served
 	client := tls.Client(raw, &tls.Config{
