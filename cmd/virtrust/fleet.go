@@ -74,6 +74,10 @@ func readTrust(ctx context.Context, inv *inventory.Fleet) (pki.Trust, error) {
 	if errors.Is(err, ledger.ErrMissing) {
 		return pki.Trust{Authorities: public}, nil
 	}
+	if errors.Is(err, ledger.ErrOlder) {
+		// Of an earlier version of virtrust: no command could read it.
+		l, err = ledger.Open(ctx, inv.LedgerPath, ledger.Existing)
+	}
 	if err != nil {
 		return pki.Trust{}, err
 	}

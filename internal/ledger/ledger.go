@@ -107,7 +107,7 @@ func (l *Ledger) open(ctx context.Context) error {
 			err = judgeHeader(ctx, db, app, version, len(all))
 		}
 		if err == nil && version < len(all) {
-			err = fmt.Errorf("the ledger has schema version %d, this virtrust reads version %d; a command that writes, such as apply, brings it up to date", version, len(all))
+			err = fmt.Errorf("%w: version %d, this virtrust reads version %d", ErrOlder, version, len(all))
 		}
 		if err != nil {
 			return missingIfEmpty(err)

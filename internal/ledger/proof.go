@@ -80,6 +80,7 @@ type Failure struct {
 	Certificate string
 	Class       string // one word, such as "unreachable" or "refused"
 	Text        string // bounded; may hold what a host said
+	Wish        string // digest of what was wanted; failures of an earlier wish are past
 	Run         string // id of a run in the ledger
 }
 
@@ -89,8 +90,13 @@ func (l *Ledger) RecordFailure(ctx context.Context, f Failure) error {
 		if f.Host == "" || f.Certificate == "" || f.Class == "" {
 			return errors.New("a failure has a host, a certificate and a class")
 		}
-		_, err := tx.ExecContext(ctx, "INSERT INTO failure (host, certificate, class, text, run, at) VALUES (?, ?, ?, ?, ?, ?)",
-			f.Host, f.Certificate, bounded(f.Class), bounded(f.Text), f.Run, stamp(now))
+		// Another wish begins to count anew.
+		_, err := tx.ExecContext(ctx, "UPDATE failure SET past = 1 WHERE host = ? AND certificate = ? AND past = 0 AND wish <> ?", f.Host, f.Certificate, f.Wish)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "INSERT INTO failure (host, certificate, class, text, wish, run, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+			f.Host, f.Certificate, bounded(f.Class), bounded(f.Text), f.Wish, f.Run, stamp(now))
 		return err
 	})
 }
@@ -110,7 +116,7 @@ func failures(ctx context.Context, q querier) ([]pki.Failure, error) {
 	err := query(ctx, q, func(rows *sql.Rows) error {
 		var f pki.Failure
 		var class string
-		err := rows.Scan(&f.Host, &f.Certificate, &f.Attempts, &class, &f.Text, instant{&f.At})
+		err := rows.Scan(&f.Host, &f.Certificate, &f.Attempts, &class, &f.Text, &f.Wish, instant{&f.At})
 		if f.Text == "" {
 			f.Text = class
 		} else {
@@ -118,7 +124,7 @@ func failures(ctx context.Context, q querier) ([]pki.Failure, error) {
 		}
 		all = append(all, f)
 		return err
-	}, `SELECT f.host, f.certificate, open.attempts, f.class, f.text, f.at FROM failure f
+	}, `SELECT f.host, f.certificate, open.attempts, f.class, f.text, f.wish, f.at FROM failure f
 		JOIN (SELECT MAX(id) AS last, count(*) AS attempts FROM failure WHERE past = 0 GROUP BY host, certificate) open ON f.id = open.last
 		ORDER BY f.host, f.certificate`)
 	return all, err

@@ -23,6 +23,10 @@ const applicationID = 0x76747275
 // ErrNewer means that the ledger was written by a newer version of virtrust.
 var ErrNewer = errors.New("the ledger has a newer schema than this virtrust knows")
 
+// ErrOlder means that a ledger opened with ReadOnly has an older schema. Opening
+// it for writing brings it up to date.
+var ErrOlder = errors.New("the ledger has an older schema")
+
 // A migration takes a ledger from schema version-1 to version. A shipped one is
 // never edited; a change is a further migration.
 type migration struct {

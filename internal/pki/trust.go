@@ -237,8 +237,9 @@ type Failure struct {
 	Host        string    `json:"host"`
 	Certificate string    `json:"certificate"`
 	At          time.Time `json:"at"`
-	Attempts    int       `json:"attempts"` // consecutive, at least 1
-	Text        string    `json:"text"`     // may hold what a host said
+	Attempts    int       `json:"attempts"`       // consecutive, at least 1
+	Text        string    `json:"text"`           // may hold what a host said
+	Wish        string    `json:"wish,omitempty"` // digest of what the last attempt wanted
 }
 
 // Trust is a snapshot of all authorities, read once before planning, with the
