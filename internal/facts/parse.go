@@ -107,9 +107,17 @@ func Parse(nonce string, out []byte) (*Host, error) {
 				h.Tools[t] = true
 			}
 		case "packages":
-			h.packages(s)
+			if f.arg == "status" {
+				h.records(s)
+			} else {
+				h.packages(s)
+			}
 		case "sockets":
-			h.sockets(s)
+			if f.arg == "ss" {
+				h.listeners(s)
+			} else {
+				h.sockets(s)
+			}
 		case "addresses":
 			h.addresses(s)
 		case "space":
@@ -230,6 +238,49 @@ func (h *Host) packages(s string) {
 		f := strings.Fields(l)
 		if len(f) == 3 && f[0] == "installed" {
 			h.Packages[f[1]] = f[2]
+		}
+	}
+}
+
+// records reads the first lines of records of dpkg's status file.
+func (h *Host) records(s string) {
+	name, installed := "", false
+	for _, l := range splitLines(s) {
+		k, v, _ := strings.Cut(l, ": ")
+		switch k {
+		case "Package":
+			name, installed = v, false
+		case "Status":
+			installed = strings.HasSuffix(v, " installed")
+		case "Version":
+			if name != "" && installed {
+				h.Packages[name] = v
+			}
+		}
+	}
+}
+
+// listeners reads what ss prints of listening sockets: state, two queues,
+// and the local address, which may have a zone, and is * for all of both
+// families.
+func (h *Host) listeners(s string) {
+	for _, l := range splitLines(s) {
+		f := strings.Fields(l)
+		if len(f) < 4 || f[0] != "LISTEN" {
+			continue
+		}
+		i := strings.LastIndexByte(f[3], ':')
+		port, err := strconv.ParseUint(f[3][i+1:], 10, 16)
+		if i < 0 || err != nil {
+			continue
+		}
+		host, _, _ := strings.Cut(f[3][:i], "%")
+		addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		if host == "*" {
+			addr, err = netip.IPv6Unspecified(), nil
+		}
+		if err == nil {
+			h.Listening = append(h.Listening, netip.AddrPortFrom(addr.Unmap(), uint16(port)))
 		}
 	}
 }

@@ -65,6 +65,29 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// What the programs that are asked first print.
+func TestParseOtherAnswers(t *testing.T) {
+	out := fr("version", "", "1") +
+		fr("sockets", "ss", "LISTEN 0      128          0.0.0.0:22         0.0.0.0:*\nLISTEN 0 4096 127.0.0.53%lo:53 0.0.0.0:*\nLISTEN 0 64 [fe80::1]%eth0:80 [::]:*\n"+
+			"LISTEN 0 64 *:16514 *:*\nLISTEN 0 64 [::ffff:10.0.0.1]:443 *:*\nESTAB 0 0 10.0.0.1:22 10.0.0.2:999\nLISTEN 0 0 22 *\nState Recv-Q Send-Q Local Address:Port") +
+		fr("packages", "status", "Package: libvirt-daemon\nStatus: install ok installed\nSource: libvirt\nVersion: 11.3.0-3+deb13u3\n--\nPackage: openssl\nStatus: deinstall ok config-files\nVersion: 3.5\n\nPackage: cut\nStatus: install ok installed") +
+		fr("end", "", "")
+	h, err := Parse(n0, []byte(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, l := range h.Listening {
+		got = append(got, l.String())
+	}
+	if want := "0.0.0.0:22 127.0.0.53:53 [fe80::1]:80 [::]:16514 10.0.0.1:443"; strings.Join(got, " ") != want {
+		t.Errorf("listening: %q, want %q", got, want)
+	}
+	if h.Packages["libvirt-daemon"] != "11.3.0-3+deb13u3" || len(h.Packages) != 1 {
+		t.Errorf("packages: %v", h.Packages)
+	}
+}
+
 func TestParseBroken(t *testing.T) {
 	whole := fr("version", "", "1") + fr("stat", "", "81a4 0 0 3 1 2026-11-22 02:48:11.250000000 +0000 7 1 803 root root /etc/a") + fr("order", "", "/etc/a\n") + fr("content", "", "xyz") + fr("end", "", "")
 	if _, err := Parse(n0, []byte(whole)); err != nil {
@@ -92,6 +115,7 @@ func TestParseBroken(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(fr("version", "", "1") + fr("stat", "", "81a4 0 0 3 1 2026-11-22 02:48:11.250000000 +0000 7 1 803 root root /etc/a") + fr("order", "", "/etc/a\n") + fr("content", "", "xyz") + fr("end", "", "")))
 	f.Add([]byte(fr("version", "", "1") + fr("units", "", "Id=a\nMainPID=9999999999999999999") + fr("sockets", "", "0: 0100007F:4082 0:0 0A") + fr("end", "", "")))
+	f.Add([]byte(fr("version", "", "1") + fr("sockets", "ss", "LISTEN 0 1 [::]:1 *:*") + fr("packages", "status", "Package: a\nStatus: x installed\nVersion: 1") + fr("end", "", "")))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := Parse(n0, b)
 		if err != nil {

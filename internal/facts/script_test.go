@@ -103,7 +103,7 @@ func TestScriptInShells(t *testing.T) {
 	big := write("big", strings.Repeat("x", MaxContent+1), 0o644)
 	odd := write("odd name 'q' $x *", "odd", 0o644)
 	conf := write("daemon.conf", "# comment\nca_file = \""+plain+"\"\n  key_file = '"+dir+"/k'\ncert_file=\"/root/no\"\n", 0o644)
-	for _, l := range [][2]string{{"plain", "rel"}, {dir + "/rel", "abs"}, {"loop", "loop"}, {"/proc/version", "out"}, {"nowhere", "dangling"}} {
+	for _, l := range [][2]string{{"plain", "rel"}, {dir + "/rel", "abs"}, {"loop", "loop"}, {"/proc/version", "out"}, {"nowhere", "dangling"}, {"k", "keylink"}, {"new\nline", "broken"}} {
 		if err := os.Symlink(l[0], filepath.Join(dir, l[1])); err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestScriptInShells(t *testing.T) {
 	queries := []Query{
 		Content(plain), Content(empty), Content(binary), Content(big), Content(odd), Content(conf, "ca_file", "key_file", "cert_file"),
 		Content(dir + "/abs"), Content(dir + "/loop"), Content(dir + "/out"), Content(dir + "/dangling"), Content(dir + "/absent"),
-		Key(key), Dir(sub), Dir(dir + "/absent"), Unit("no-such.service"),
+		Key(key), Key(dir + "/keylink"), Dir(sub), Dir(dir + "/absent"), Unit("no-such.service"),
 	}
 	for name, argv := range shells(t) {
 		t.Run(name, func(t *testing.T) {
@@ -156,8 +156,16 @@ func TestScriptInShells(t *testing.T) {
 			if h.Path(dir+"/absent").Type != Absent {
 				t.Error("absent exists")
 			}
-			if _, ok := h.PublicKey(key); !ok {
-				t.Error("no public key")
+			for _, k := range []string{key, dir + "/keylink"} {
+				if _, ok := h.PublicKey(k); !ok {
+					t.Errorf("no public key of %s", k)
+				}
+			}
+			if len(h.Keys) != 1 {
+				t.Errorf("%d keys were read, there is one", len(h.Keys))
+			}
+			if f := h.Path("/root/no"); f.Type != Absent {
+				t.Error("a setting was followed out of /etc")
 			}
 			for p, f := range h.Paths {
 				if bytes.Contains(f.Content, []byte("PRIVATE KEY")) {
@@ -166,6 +174,14 @@ func TestScriptInShells(t *testing.T) {
 			}
 			if got := h.Dirs[sub]; len(got) != 4 {
 				t.Errorf("entries of sub: %q", got)
+			}
+			// A target with a line break does not shift the others.
+			odd := ask(t, argv, []Query{Content(dir + "/abs"), Stat(dir + "/broken"), Key(dir + "/keylink")})
+			if got, _ := odd.Content(dir + "/abs"); string(got) != "one\ntwo" {
+				t.Errorf("beside a broken link, abs reads %q", got)
+			}
+			if f := odd.Path(dir + "/broken"); f.Type != Symlink || f.Target != "new\nline" {
+				t.Errorf("broken is %+v", f)
 			}
 			if h.UID != 0 || h.MachineID == "" && h.BootID == "" || h.Uptime <= 0 || h.Clock.Year() < 2020 {
 				t.Errorf("base facts: %+v", h)
