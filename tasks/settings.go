@@ -52,6 +52,13 @@ func (s *settings) unit() string {
 	return ""
 }
 
+// hasUnit reports whether the host has the service that reads the file. Where
+// it has none, as where systemd does not run, there is nothing to restart.
+func (s *settings) hasUnit(h *facts.Host) bool {
+	load := h.Units[s.unit()].Load
+	return load != "" && load != "not-found"
+}
+
 // digest identifies the managed values, not the file: an edit of another key
 // asks for no restart.
 func (s *settings) digest() string {
@@ -103,7 +110,7 @@ func (s *settings) Diff(h *facts.Host, _ time.Time) ([]plan.Op, []plan.Finding) 
 	} else if u := s.unit(); u != "" && !loaded(h, u, "settings:"+p, s.digest(), p) {
 		meta.Reason = "the daemon started before the file was changed"
 	}
-	if meta.Reason != "" && s.unit() != "" {
+	if meta.Reason != "" && s.hasUnit(h) {
 		ops = append(ops, plan.Activate{Meta: meta, Unit: s.unit(), How: plan.Restart, Loads: []plan.Load{{Item: "settings:" + p, Digest: s.digest()}}})
 	}
 	return ops, found

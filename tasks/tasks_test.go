@@ -399,3 +399,18 @@ func TestPlanJSON(t *testing.T) {
 		}
 	}
 }
+
+// Where there is no service that reads the settings, none is restarted: a
+// policy of files alone needs no systemd.
+func TestSettingsWithoutService(t *testing.T) {
+	for name, u := range map[string]facts.UnitInfo{"no systemd": {}, "not installed": {Load: "not-found", Active: "inactive"}} {
+		w := newWorld(t)
+		inv, seen := w.host("kvm1"), w.seen()
+		inv.Policy.Listeners, inv.Policy.Firewall = nil, nil
+		seen.Units = map[string]facts.UnitInfo{libvirtdService: u}
+		got := kinds(w.plan(inv, seen, Options{}).Ops)
+		if !slices.Contains(got, "write-file "+libvirtdConf) || slices.Contains(got, "activate "+libvirtdService) {
+			t.Errorf("%s: %s", name, strings.Join(got, "\n"))
+		}
+	}
+}

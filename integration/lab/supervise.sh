@@ -55,6 +55,9 @@ if [ "$kind" = cheap ]; then
 		mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts root/dev/pts
 		ln -s pts/ptmx root/dev/ptmx
 		ln -s /proc/self/fd root/dev/fd
+		ln -s fd/0 root/dev/stdin
+		ln -s fd/1 root/dev/stdout
+		ln -s fd/2 root/dev/stderr
 		exec chroot root /bin/sh -c "/usr/sbin/sshd -D -e & wait"
 	' sh "$hostname"
 fi
