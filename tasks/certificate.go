@@ -23,10 +23,12 @@ type certificate struct {
 	host    string
 	profile pki.Profile
 	issuer  pki.Generation
-	replace bool
-	serves  bool // libvirtd's listener shows this one
-	port    int
-	qemu    *qemuPart // nil where QEMU does not read it
+	// authority is the one that signs, with all generations.
+	authority pki.Authority
+	replace   bool
+	serves    bool // libvirtd's listener shows this one
+	port      int
+	qemu      *qemuPart // nil where QEMU does not read it
 	// rolling says that an older generation of the authority is still trusted;
 	// peers are the other hosts that have to know the new one then.
 	rolling bool
@@ -45,7 +47,7 @@ func (b build) certificate(c inventory.Certificate) (*certificate, error) {
 	}
 	server, isServer := b.serverOf()
 	out := &certificate{
-		cert: c, host: b.host.Name, issuer: g, port: b.port(), qemu: b.qemuPart(c),
+		cert: c, host: b.host.Name, issuer: g, authority: a, port: b.port(), qemu: b.qemuPart(c),
 		serves:  b.listens() && isServer && server.Name == c.Name,
 		replace: slices.Contains(b.opts.Replace, "certificate."+c.Name),
 		profile: pki.Profile{
@@ -199,9 +201,27 @@ func (c *certificate) Due(h *facts.Host) (time.Time, bool) {
 	return pki.Due(leaf.NotBefore, leaf.NotAfter, c.cert.RenewBefore, c.cert.Lifetime, c.host, c.cert.Name), true
 }
 
-// reason says why a new certificate is wanted; empty when none is.
-func (c *certificate) reason(h *facts.Host, now time.Time) string {
-	leaf := c.leaf(h)
+// decide says whether a new certificate is wanted, or the one in place only to
+// be taken up.
+func (c *certificate) decide(h *facts.Host, now time.Time) pki.Decision {
+	s := pki.Situation{
+		Now: now, HostNow: h.Clock, Host: c.host, Profile: c.profile, RenewBefore: c.cert.RenewBefore, Authority: c.authority,
+		Leaf: c.leaf(h), Asked: c.replace,
+	}
+	s.Unfit = c.unfit(h, s.Leaf)
+	for _, n := range c.names() {
+		if at := h.Path(n.Path); s.Drift == "" && (at.Type != facts.Symlink || at.Target != n.Target) {
+			s.Drift = "drift: " + n.Path + " is not the link to the managed pair"
+		}
+	}
+	if seen, looked := h.Served[servedAt(c.port)]; looked && c.serves && listening(h, c.port) && len(seen.Chain) > 0 {
+		s.Served = seen.Chain[0]
+	}
+	return pki.Decide(s)
+}
+
+// unfit says why the pair in place is of no use; empty where it is fit.
+func (c *certificate) unfit(h *facts.Host, leaf *x509.Certificate) string {
 	key, haveKey := h.PublicKey(c.keyPath())
 	_, keyFile, _ := h.Resolve(c.keyPath())
 	switch {
@@ -216,37 +236,7 @@ func (c *certificate) reason(h *facts.Host, now time.Time) string {
 	case !sameKey(leaf, key):
 		return "the key does not belong to the certificate"
 	}
-	if why := c.exposed(h, keyFile); why != "" {
-		return why
-	}
-	var parts []string
-	for _, d := range pki.Compare(leaf, c.profile, []string{c.issuer.SubjectKeyID}) {
-		if d.Field == pki.FieldIssuer {
-			parts = append(parts, "another authority signed it")
-			continue
-		}
-		parts = append(parts, fmt.Sprintf("%s changed (has %s, wants %s)", d.Field, d.Have, d.Want))
-	}
-	if len(parts) > 0 {
-		return strings.Join(parts, "; ")
-	}
-	for _, n := range c.names() {
-		if at := h.Path(n.Path); at.Type != facts.Symlink || at.Target != n.Target {
-			return "drift: " + n.Path + " is not the link to the managed pair"
-		}
-	}
-	due, _ := c.Due(h)
-	switch {
-	case !leaf.NotAfter.After(now):
-		return "expired " + date(leaf.NotAfter)
-	case leaf.NotBefore.After(h.Clock):
-		return "not valid before " + date(leaf.NotBefore)
-	case !due.After(now):
-		return fmt.Sprintf("expires %s, renewal is due since %s", date(leaf.NotAfter), date(due))
-	case c.replace:
-		return "asked for"
-	}
-	return ""
+	return c.exposed(h, keyFile)
 }
 
 func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Finding) {
@@ -275,13 +265,12 @@ func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Find
 		found = c.qemu.findings(c, h, now)
 	}
 	leaf := c.leaf(h)
-	reason := c.reason(h, now)
-	if reason == "" {
-		op, more := c.served(h, leaf)
-		if op != nil {
-			ops = append(ops, op)
+	d := c.decide(h, now)
+	if !d.Issue {
+		if d.Reload {
+			ops = append(ops, plan.Activate{Meta: plan.Meta{Task: id, Wave: plan.WaveIdentity, Reason: d.Reason}, Unit: libvirtdService, How: plan.Reload})
 		}
-		return ops, append(found, more...)
+		return ops, append(found, c.silent(h)...)
 	}
 	issuer, _ := x509.ParseCertificate(c.issuer.Cert)
 	if end := now.Add(c.cert.Lifetime); issuer != nil && end.After(issuer.NotAfter) {
@@ -291,7 +280,7 @@ func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Find
 			Hint: "make a new generation of the authority in time",
 		})
 	}
-	meta := plan.Meta{Task: id, Wave: plan.WaveIdentity, Reason: reason, When: c.when(leaf, now)}
+	meta := plan.Meta{Task: id, Wave: plan.WaveIdentity, Reason: d.Reason, When: c.when(leaf, now)}
 	enrol := plan.Enrol{
 		Meta: meta, Certificate: c.cert.Name, Authority: c.cert.Authority, Issuer: c.issuer.SubjectKeyID, Profile: c.profile,
 		Tree: c.tree(), Generation: c.nextGeneration(h), Owner: who.owner, Group: who.group, KeyMode: who.mode,
@@ -319,28 +308,17 @@ func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Find
 	return ops, found
 }
 
-// served compares what the listener shows with the certificate on disk.
-func (c *certificate) served(h *facts.Host, leaf *x509.Certificate) (plan.Op, []plan.Finding) {
-	if !c.serves || !listening(h, c.port) {
-		return nil, nil
-	}
+// silent finds a listener that shows no certificate.
+func (c *certificate) silent(h *facts.Host) []plan.Finding {
 	seen, looked := h.Served[servedAt(c.port)]
-	switch {
-	case !looked:
-		return nil, nil
-	case len(seen.Chain) == 0:
-		return nil, []plan.Finding{{
-			Code: "listener-silent", Severity: plan.Problem, Task: c.ID(),
-			Text: fmt.Sprintf("port %d is open and shows no certificate: %s", c.port, seen.Problem),
-			Hint: "look at `journalctl -u libvirtd` on the host",
-		}}
-	case leaf != nil && string(seen.Chain[0]) != string(leaf.Raw):
-		return plan.Activate{
-			Meta: plan.Meta{Task: c.ID(), Wave: plan.WaveIdentity, Reason: "libvirtd serves another certificate than the one on disk"},
-			Unit: libvirtdService, How: plan.Reload,
-		}, nil
+	if !c.serves || !listening(h, c.port) || !looked || len(seen.Chain) > 0 {
+		return nil
 	}
-	return nil, nil
+	return []plan.Finding{{
+		Code: "listener-silent", Severity: plan.Problem, Task: c.ID(),
+		Text: fmt.Sprintf("port %d is open and shows no certificate: %s", c.port, seen.Problem),
+		Hint: "look at `journalctl -u libvirtd` on the host",
+	}}
 }
 
 // nextGeneration is one more than the highest number in the tree.

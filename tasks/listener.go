@@ -117,7 +117,7 @@ func (l *listener) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Finding
 	// An enabled TLS socket without good certificates takes the whole daemon
 	// down at its next start (libvirt.md §4.4). Where the certificate task
 	// makes a new one, that is checked before the switch.
-	if l.server.reason(h, now) == "" {
+	if !l.server.decide(h, now).Issue {
 		if v := l.judge(h, now); !v.OK {
 			for _, p := range v.Problems {
 				found = append(found, plan.Finding{Code: p.Code, Severity: plan.Problem, Task: id, Holds: true, Text: p.Text})

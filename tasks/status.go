@@ -44,14 +44,16 @@ func Status(all []plan.Task, h *facts.Host, now time.Time) []State {
 		s.OnDisk, s.NotAfter = short(leaf.Raw), leaf.NotAfter
 		s.DaysLeft = int(leaf.NotAfter.Sub(now).Hours() / 24)
 		s.Due, _ = c.Due(h)
-		why := c.reason(h, now)
+		d := c.decide(h, now)
 		switch {
 		case !leaf.NotAfter.After(now):
 			s.State = "expired"
-		case why != "" && !s.Due.After(now):
+		case d.Issue && (d.Urgency == pki.Urgent || d.Urgency == pki.Emergency):
+			s.State, s.Note = "due", string(d.Urgency)+": "+d.Reason
+		case d.Issue && !s.Due.After(now):
 			s.State = "due"
-		case why != "":
-			s.State, s.Note = "differs", why
+		case d.Issue:
+			s.State, s.Note = "differs", d.Reason
 		}
 		if c.serves {
 			seen := h.Served[servedAt(c.port)]

@@ -159,7 +159,7 @@ func TestReasons(t *testing.T) {
 		ops    int
 	}{
 		"asked for":      {func(_ *world, _ *facts.Host, o *Options) { o.Replace = []string{"certificate.libvirt-server"} }, "asked for", 2},
-		"new generation": {func(w *world, _ *facts.Host, _ *Options) { w.addGeneration(2) }, "another authority signed it", 4},
+		"new generation": {func(w *world, _ *facts.Host, _ *Options) { w.addGeneration(2) }, "generation 1 of authority libvirt, which signed it, is draining", 4},
 		"key readable": {func(_ *world, h *facts.Host, _ *Options) {
 			p := "/etc/pki/libvirt/private/../.virtrust/server/current/key.pem"
 			f := h.Paths[p]
