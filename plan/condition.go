@@ -84,21 +84,25 @@ type Unmet struct {
 // those of hosts that this run has come to an end with.
 func (p *Plan) unmet(c Condition, trust pki.Trust, results map[string]Result) []Unmet {
 	var out []Unmet
+	at := make(map[string]*HostPlan, len(p.Hosts))
+	for i := range p.Hosts {
+		at[p.Hosts[i].Host] = &p.Hosts[i]
+	}
 	for _, name := range c.Hosts {
-		if why := p.missing(c, name, trust, results[name]); why != "" {
+		if why := missing(c, name, at[name], trust, results[name]); why != "" {
 			out = append(out, Unmet{name, why})
 		}
 	}
 	return out
 }
 
-// missing says why a condition does not hold for one host; empty when it does.
-func (p *Plan) missing(c Condition, name string, trust pki.Trust, result Result) string {
-	i := slices.IndexFunc(p.Hosts, func(h HostPlan) bool { return h.Host == name })
-	if i < 0 || p.Hosts[i].Failure != nil {
+// missing says why a condition does not hold for one host, whose part of the
+// plan is h or nil; empty when it does.
+func missing(c Condition, name string, h *HostPlan, trust pki.Trust, result Result) string {
+	if h == nil || h.Failure != nil {
 		proof, ok := trust.Proof(name, c.Certificate)
 		switch {
-		case !ok && i < 0:
+		case !ok && h == nil:
 			return "it was not read and was never proved"
 		case !ok:
 			return "it cannot be read and was never proved"
@@ -107,7 +111,6 @@ func (p *Plan) missing(c Condition, name string, trust pki.Trust, result Result)
 		}
 		return ""
 	}
-	h := &p.Hosts[i]
 	if result == Unknown {
 		return "what came of it in this run is not known"
 	}

@@ -166,6 +166,7 @@ func (s *keptSession) End(ctx context.Context, commit bool) (plan.Outcome, error
 		s.run.app.note("%s: the firewall's rules are live and would be lost at a reboot, plan again: %s", s.host, s.NotKept)
 	}
 	s.run.keep(s.host, s.Conn())
+	s.run.spare(s.host)
 	return out, err
 }
 

@@ -40,6 +40,7 @@ type fleet struct {
 
 	mu    sync.Mutex
 	conns map[string]*remote.Conn
+	kept  int // connections that stay open beside those at work
 }
 
 // open loads the configuration and the trust snapshot. Hosts are not
@@ -52,6 +53,9 @@ func (a *app) open(ctx context.Context, opts tasks.Options) (*fleet, error) {
 	opts.Hosts = inv.Hosts
 	f := &fleet{Fleet: inv, app: a, log: a.logger(), opts: opts, conns: map[string]*remote.Conn{}}
 	f.dialer = &remote.Dialer{Log: f.log}
+	if err := f.enoughFiles(); err != nil {
+		return nil, err
+	}
 	if f.trust, err = readTrust(ctx, inv); err != nil {
 		return nil, err
 	}
@@ -243,22 +247,15 @@ func (f *fleet) named(read map[string]plan.HostPlan) []*inventory.Host {
 	return out
 }
 
-// compare reads hosts and compares them with the configuration.
+// compare reads hosts and compares them with the configuration, as many at
+// once as allowed. What it keeps of a host is its part of the plan.
 func (f *fleet) compare(ctx context.Context, hosts []*inventory.Host, opts tasks.Options, keep bool) ([]plan.HostPlan, error) {
 	if err := f.ready(hosts); err != nil {
 		return nil, err
 	}
-	if err := f.enoughFiles(len(hosts)); err != nil {
-		return nil, err
-	}
-	all := make([][]plan.Task, len(hosts))
-	for i, h := range hosts {
-		t, err := tasks.For(h, f.trust, opts)
-		if err != nil {
-			return nil, err
-		}
-		all[i] = t
-	}
+	parent := ctx
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	p := f.app.progress("reading", len(hosts))
 	parts := make([]plan.HostPlan, len(hosts))
 	for i, h := range hosts {
@@ -266,37 +263,78 @@ func (f *fleet) compare(ctx context.Context, hosts []*inventory.Host, opts tasks
 	}
 	f.each(ctx, hosts, func(ctx context.Context, i int, h *inventory.Host) {
 		defer p.step(h.Name)
-		seen, err := f.look(ctx, h, plan.Queries(all[i]))
+		// What is asked and what was seen live as long as the comparison.
+		all, err := tasks.For(h, f.trust, opts)
+		if err != nil {
+			cancel(err)
+			return
+		}
+		seen, err := f.look(ctx, h, plan.Queries(all))
 		if err != nil {
 			failure := classify(err)
 			parts[i].Failure = &failure
 			return
 		}
-		if !keep {
+		if keep {
+			f.spare(h.Name)
+		} else {
 			f.forget(h.Name)
 		}
-		parts[i] = plan.MakeHost(h.Name, h.Cluster, all[i], seen, f.app.now())
+		parts[i] = plan.MakeHost(h.Name, h.Cluster, all, seen, f.app.now())
 		if !h.Managed {
 			parts[i].ReadOnly = "managed = false"
 		}
 	})
 	p.done()
+	if err := context.Cause(ctx); err != nil && parent.Err() == nil {
+		return nil, err
+	}
 	return parts, nil
 }
 
-// enoughFiles checks the limit of open files before the first connection.
-func (f *fleet) enoughFiles(hosts int) error {
+const (
+	// keptConnections is how many connections stay open between a plan and
+	// what carries it out; hosts beyond them are connected to once more.
+	keptConnections = 256
+	// filesBeside is how many files are open beside connections.
+	filesBeside = 64
+)
+
+// enoughFiles raises the limit of open files to what the connections of a run
+// need, before the first of them.
+func (f *fleet) enoughFiles() error {
+	f.kept = keptConnections
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
 		return nil //nolint:nilerr // not knowing the limit is no reason to stop
 	}
-	if want := uint64(hosts)*2 + 64; l.Cur < want {
-		l.Cur = min(max(want, l.Cur), l.Max)
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &l); err != nil || l.Cur < want {
-			return &hinted{fmt.Errorf("%d hosts need %d open files and the limit is %d", hosts, want, l.Cur), fmt.Sprintf("run `ulimit -n %d` first, or take fewer hosts with --limit", want)}
+	hosts := len(f.Hosts)
+	atOnce := min(hosts, max(1, f.app.parallel))
+	least, want := uint64(atOnce+filesBeside), uint64(min(hosts, atOnce+keptConnections)+filesBeside)
+	if l.Cur < want {
+		raised := unix.Rlimit{Cur: min(want, l.Max), Max: l.Max}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &raised); err == nil {
+			l.Cur = raised.Cur
 		}
 	}
+	if l.Cur < least {
+		return &hinted{fmt.Errorf("%d hosts at once need %d open files and the limit is %d", atOnce, least, l.Cur),
+			fmt.Sprintf("raise the limit (`ulimit -n %d`, LimitNOFILE= in a unit), or take fewer hosts at once with --parallel", least)}
+	}
+	if l.Cur < want {
+		f.kept = int(l.Cur - least)
+	}
 	return nil
+}
+
+// spare closes a host's connection where enough others are open already.
+func (f *fleet) spare(host string) {
+	f.mu.Lock()
+	many := len(f.conns) > f.kept
+	f.mu.Unlock()
+	if many {
+		f.forget(host)
+	}
 }
 
 // classify turns an error into what a report says of a host.

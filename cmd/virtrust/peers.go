@@ -74,12 +74,6 @@ func (a *app) unread(hosts []*inventory.Host, failures map[string]plan.Failure) 
 // ends looks at hosts for what a migration needs of them.
 func (f *fleet) ends(ctx context.Context, hosts []*inventory.Host) (map[string]tasks.End, map[string]plan.Failure) {
 	ends, failures := map[string]tasks.End{}, map[string]plan.Failure{}
-	if err := f.enoughFiles(len(hosts)); err != nil {
-		for _, h := range hosts {
-			failures[h.Name] = classify(err)
-		}
-		return ends, failures
-	}
 	var mu sync.Mutex
 	p := f.app.progress("reading", len(hosts))
 	f.each(ctx, hosts, func(ctx context.Context, _ int, h *inventory.Host) {
@@ -90,6 +84,7 @@ func (f *fleet) ends(ctx context.Context, hosts []*inventory.Host) (map[string]t
 				seen, err = f.look(ctx, h, tasks.PeerQueries(dir))
 			}
 		}
+		f.spare(h.Name)
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil {
