@@ -6,75 +6,136 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-
-	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
-	"github.com/hashicorp/hcl/v2/hclwrite"
-	"github.com/zclconf/go-cty/cty"
 )
 
 // InitOptions say what a first configuration is about.
 type InitOptions struct {
 	Hosts        []InitHost
-	Cluster      string // name of the cluster; "" means rack1
-	Organization string // of the authority; "" means Example
-	KnownHosts   string // path for the ssh block; "" leaves the block out
+	Cluster      string    // of the hosts that name none; "" means rack1
+	Organization string    // of the authority; "" means Example
+	Migration    Migration // of the clusters; "" means available
+	KnownHosts   string    // path for the ssh block; "" leaves it out
 }
 
 // InitHost is one host of a first configuration.
 type InitHost struct {
-	Name    string // [a-z0-9-]
-	Address string // a name or an IP; "" means Name
+	Name     string   // [a-z0-9-]
+	Address  string   // a name or an IP; "" means Name
+	Cluster  string   // "" means that of the options
+	Names    []string // further names of its certificates
+	Labels   map[string]string
+	Port     int    // 0 means 22
+	User     string // "" means root
+	Identity string // path of a key; "" means the agent and the usual files
 }
 
-// Init writes inventory.hcl, policy.hcl and .gitignore into a directory,
-// which is made if it is missing, and names what it wrote. It never
+// Draft is a first configuration that is not written yet.
+type Draft struct {
+	Files []DraftFile // in the order in which they are read best
+	// Notes tell what of the options is not in the files, and what to know of
+	// them, a sentence each.
+	Notes []string
+}
+
+// DraftFile is one file of a draft.
+type DraftFile struct {
+	Name string
+	Text []byte
+}
+
+// Init drafts and writes inventory.hcl, policy.hcl and .gitignore into a
+// directory, which is made if it is missing, and names what it wrote. It never
 // overwrites: when inventory.hcl or policy.hcl exists it writes nothing and the
-// error names it; a .gitignore that exists is left as it is. What it wrote
-// loads without errors; options that would not are refused before anything is
-// written.
+// error names it; a .gitignore that exists is left as it is.
 func Init(dir string, opts InitOptions) ([]string, error) {
-	if opts.Cluster == "" {
-		opts.Cluster = "rack1"
+	d, err := NewDraft(opts)
+	if err != nil {
+		return nil, err
 	}
-	if opts.Organization == "" {
-		opts.Organization = "Example"
+	return d.Write(dir)
+}
+
+// NewDraft makes a first configuration. It loads without errors: options that
+// would not are refused, and the error says which.
+func NewDraft(o InitOptions) (*Draft, error) {
+	if o.Cluster == "" {
+		o.Cluster = "rack1"
 	}
-	if err := opts.check(); err != nil {
-		return nil, fmt.Errorf("writing a first configuration: %w", err)
+	if o.Organization == "" {
+		o.Organization = "Example"
 	}
-	files := []struct {
-		name string
-		text []byte
-	}{
-		{"inventory.hcl", opts.inventory()},
-		{"policy.hcl", opts.policy()},
-		{ignoreFile, []byte(".virtrust/\n")},
+	if o.Migration == "" {
+		o.Migration = MigrationAvailable
 	}
+	d := &Draft{}
+	o.Hosts = slices.Clone(o.Hosts)
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("a first configuration: %w", err)
+	}
+	d.Notes = o.refuseLater()
+	if len(o.clusters()) > 1 {
+		d.Notes = append(d.Notes, sharedNote)
+	}
+	d.Files = []DraftFile{{"inventory.hcl", o.inventory()}, {"policy.hcl", o.policy()}, {ignoreFile, []byte(".virtrust/\n")}}
+	if err := d.check(); err != nil {
+		return nil, fmt.Errorf("a first configuration: %w", err)
+	}
+	return d, nil
+}
+
+// check loads the draft as validate would.
+func (d *Draft) check() error {
+	dir, err := os.MkdirTemp("", "virtrust-init-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // only ours was in it
+	if _, err := d.Write(dir); err != nil {
+		return err
+	}
+	_, diags := Load(dir, Options{})
+	for _, x := range diags.All() {
+		if x.Severity == SeverityError {
+			return fmt.Errorf("%s: %s", x.Summary, x.Detail)
+		}
+	}
+	return nil
+}
+
+// Vacant says whether a first configuration can be written into a directory:
+// the error names a file that is in the way.
+func Vacant(dir string) error {
+	for _, name := range []string{"inventory.hcl", "policy.hcl"} {
+		path := filepath.Join(dir, name)
+		if _, err := os.Lstat(path); err == nil {
+			return fmt.Errorf("writing a first configuration: %s exists already; remove it or choose another directory", path)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("writing a first configuration: %w", err)
+		}
+	}
+	return nil
+}
+
+// Write writes the files as Init does.
+func (d *Draft) Write(dir string) ([]string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // G301: a configuration that others may read
 		return nil, fmt.Errorf("writing a first configuration: %w", err)
 	}
-	for _, f := range files {
-		path := filepath.Join(dir, f.name)
-		if _, err := os.Lstat(path); err == nil && f.name == ignoreFile {
-			continue
-		} else if err == nil {
-			return nil, fmt.Errorf("writing a first configuration: %s exists already; remove it or choose another directory", path)
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("writing a first configuration: %w", err)
-		}
+	if err := Vacant(dir); err != nil {
+		return nil, err
 	}
 	var wrote []string
-	for _, f := range files {
-		err := writeNew(filepath.Join(dir, f.name), f.text)
-		if errors.Is(err, fs.ErrExist) && f.name == ignoreFile {
+	for _, f := range d.Files {
+		err := writeNew(filepath.Join(dir, f.Name), f.Text)
+		if errors.Is(err, fs.ErrExist) && f.Name == ignoreFile {
 			continue
 		}
 		if err != nil {
 			return wrote, fmt.Errorf("writing a first configuration: %w", err)
 		}
-		wrote = append(wrote, f.name)
+		wrote = append(wrote, f.Name)
 	}
 	return wrote, nil
 }
@@ -92,12 +153,59 @@ func writeNew(path string, text []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-func (o *InitOptions) check() error {
-	if !plainName.MatchString(o.Cluster) || o.Cluster[0] <= '9' {
-		return fmt.Errorf("the cluster's name %q is unfit: use a-z, 0-9 and -, beginning with a letter", o.Cluster)
+// CheckInitCluster says what makes a name unfit for a cluster; nil when it is
+// fit.
+func CheckInitCluster(name string) error {
+	if !plainName.MatchString(name) || name[0] <= '9' {
+		return fmt.Errorf("the cluster's name %q is unfit: use a-z, 0-9 and -, beginning with a letter", name)
 	}
-	if err := checkOrganization(o.Organization, "libvirt"); err != nil {
+	return nil
+}
+
+// CheckInitHost says what makes a name and an address unfit for a host; nil
+// when they are fit.
+func CheckInitHost(name, address string) error {
+	if !plainName.MatchString(name) {
+		return fmt.Errorf("the host's name %q is unfit: use a-z, 0-9 and -", name)
+	}
+	if problem := checkHostAddress(address); problem != "" {
+		return fmt.Errorf("the address %q of host %s is unfit: %s", address, name, problem)
+	}
+	return nil
+}
+
+// CheckInitOrganization says what makes an organization unfit for a
+// certificate; nil when it is fit.
+func CheckInitOrganization(name string) error {
+	if err := checkOrganization(name, "libvirt"); err != nil {
 		return fmt.Errorf("the organization is unfit: %w", err)
+	}
+	return nil
+}
+
+// CheckInitUser says what makes an account unfit for logging in, or what this
+// version cannot do with it; nil when it can be used.
+func CheckInitUser(name string) error {
+	switch detail, refused := laterValues["ssh=a user other than root"]; {
+	case !account.MatchString(name):
+		return fmt.Errorf("the user %q is unfit: use a-z, 0-9, _ and -, beginning with a letter or _", name)
+	case refused && name != "root":
+		return fmt.Errorf("the user %q is not in this version: %s", name, detail)
+	}
+	return nil
+}
+
+func (o *InitOptions) check() error {
+	if err := CheckInitCluster(o.Cluster); err != nil {
+		return err
+	}
+	if err := CheckInitOrganization(o.Organization); err != nil {
+		return err
+	}
+	switch o.Migration {
+	case MigrationOff, MigrationAvailable, MigrationRequired:
+	default:
+		return fmt.Errorf("migration is off, available or required, not %q", o.Migration)
 	}
 	if strings.ContainsFunc(o.KnownHosts, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return errors.New("the path of known_hosts holds a control character")
@@ -108,11 +216,14 @@ func (o *InitOptions) check() error {
 		if h.Address == "" {
 			h.Address = h.Name
 		}
-		if !plainName.MatchString(h.Name) {
-			return fmt.Errorf("the host's name %q is unfit: use a-z, 0-9 and -", h.Name)
+		if h.Cluster == "" {
+			h.Cluster = o.Cluster
 		}
-		if problem := checkHostAddress(h.Address); problem != "" {
-			return fmt.Errorf("the address %q of host %s is unfit: %s", h.Address, h.Name, problem)
+		if err := CheckInitHost(h.Name, h.Address); err != nil {
+			return err
+		}
+		if err := CheckInitCluster(h.Cluster); err != nil {
+			return err
 		}
 		for _, key := range []string{"host " + h.Name, "address " + strings.ToLower(h.Address)} {
 			if first, twice := owners[key]; twice {
@@ -124,52 +235,31 @@ func (o *InitOptions) check() error {
 	return nil
 }
 
-func reference(kind, name string) hcl.Traversal {
-	return hcl.Traversal{hcl.TraverseRoot{Name: kind}, hcl.TraverseAttr{Name: name}}
-}
-
-func (o *InitOptions) inventory() []byte {
-	f := hclwrite.NewEmptyFile()
-	body := f.Body()
-	c := body.AppendNewBlock("cluster", []string{o.Cluster}).Body()
-	c.SetAttributeTraversal("policy", reference("policy", "standard"))
-	c.AppendUnstructuredTokens(comment("# off | available | required: required refuses every migration without TLS"))
-	c.SetAttributeValue("migration", cty.StringVal(string(MigrationAvailable)))
-	if o.KnownHosts != "" {
-		body.AppendNewline()
-		s := body.AppendNewBlock("ssh", nil).Body()
-		s.SetAttributeValue("known_hosts", cty.StringVal(o.KnownHosts))
-	}
-	for _, h := range o.Hosts {
-		body.AppendNewline()
-		b := body.AppendNewBlock("host", []string{h.Name}).Body()
-		b.SetAttributeValue("address", cty.StringVal(h.Address))
-		b.SetAttributeTraversal("cluster", reference("cluster", o.Cluster))
-	}
-	return hclwrite.Format(f.Bytes())
-}
-
-func (o *InitOptions) policy() []byte {
-	f := hclwrite.NewEmptyFile()
-	body := f.Body()
-	for _, name := range []string{"libvirt", "qemu"} {
-		a := body.AppendNewBlock("authority", []string{name}).Body()
-		if name == "qemu" {
-			a.AppendUnstructuredTokens(comment("# of its own: QEMU processes must not be able to log in to libvirtd"))
+// refuseLater takes out what this version cannot carry out, and tells it.
+func (o *InitOptions) refuseLater() []string {
+	var users []string
+	var hosts []string
+	for i := range o.Hosts {
+		h := &o.Hosts[i]
+		if h.User == "" || h.User == "root" || CheckInitUser(h.User) == nil {
+			continue
 		}
-		a.SetAttributeValue("organization", cty.StringVal(o.Organization))
-		if name == "libvirt" {
-			a.AppendUnstructuredTokens(comment("# prompt | env:NAME | file:PATH | command:… (only with --allow-exec)"))
+		if !slices.Contains(users, h.User) {
+			users = append(users, h.User)
 		}
-		a.SetAttributeValue("passphrase_from", cty.StringVal("prompt"))
-		body.AppendNewline()
+		hosts = append(hosts, h.Name)
+		h.User = ""
 	}
-	p := body.AppendNewBlock("policy", []string{"standard"}).Body()
-	p.AppendUnstructuredTokens(comment("# virtrust template show libvirt prints what this stands for"))
-	p.SetAttributeValue("template", cty.StringVal("libvirt"))
-	return hclwrite.Format(f.Bytes())
+	if len(hosts) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("The login user %s of %d hosts (%s) is left out: this version logs in as root.", strings.Join(users, ", "), len(hosts), some(hosts))}
 }
 
-func comment(text string) hclwrite.Tokens {
-	return hclwrite.Tokens{{Type: hclsyntax.TokenComment, Bytes: []byte(text + "\n")}}
+// some names up to four of a list.
+func some(names []string) string {
+	if len(names) <= 4 {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:3], ", ") + fmt.Sprintf(" and %d more", len(names)-3)
 }

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/charmbracelet/log"
@@ -39,6 +40,8 @@ type app struct {
 	inTerm   bool
 	width    int
 	now      func() time.Time
+	lines    *bufio.Reader // of in, for answers
+	asking   atomic.Int32  // questions that wait for an answer
 }
 
 func newApp(in, out, errs *os.File) *app {
@@ -187,39 +190,6 @@ func (a *app) load(notes bool) (*inventory.Fleet, error) {
 	return fleet, nil
 }
 
-// prompt asks a person for a secret on the terminal.
-func (a *app) prompt(_ context.Context, label string, confirm bool) (authority.Secret, error) {
-	if !a.inTerm {
-		return authority.Secret{}, &hinted{fmt.Errorf("%s: there is no terminal to ask on", label),
-			`set passphrase_from = "env:NAME" or "file:PATH" in the authority block`}
-	}
-	ask := func(text string) ([]byte, error) {
-		fmt.Fprint(a.err, text+": ")
-		b, err := term.ReadPassword(int(a.in.Fd()))
-		fmt.Fprintln(a.err)
-		return b, err
-	}
-	first, err := ask(label)
-	if err != nil {
-		return authority.Secret{}, err
-	}
-	secret := authority.NewSecret(first)
-	if !confirm {
-		return secret, nil
-	}
-	again, err := ask("Once more")
-	if err != nil {
-		return authority.Secret{}, err
-	}
-	second := authority.NewSecret(again)
-	defer second.Wipe()
-	if string(secret.Bytes()) != string(second.Bytes()) {
-		secret.Wipe()
-		return authority.Secret{}, errors.New("the two answers differ: nothing was made")
-	}
-	return secret, nil
-}
-
 // secretOptions says how references of the configuration are resolved.
 func (a *app) secretOptions(fleet *inventory.Fleet, name string, confirm bool) authority.Options {
 	o := authority.Options{Prompt: a.prompt, Label: "Passphrase of authority " + name, Confirm: confirm, AllowExec: a.exec, Dir: fleet.Dir, Stderr: a.err}
@@ -229,18 +199,4 @@ func (a *app) secretOptions(fleet *inventory.Fleet, name string, confirm bool) a
 		}
 	}
 	return o
-}
-
-// approve asks for a plain yes.
-func (a *app) approve(question string) error {
-	if !a.inTerm {
-		return &exitCode{exitNotApproved, &hinted{errors.New("not approved: there is no terminal to ask on"), "give --yes, or apply a saved plan"}}
-	}
-	fmt.Fprintf(a.err, "\n%s Only \"yes\" goes on: ", question)
-	var answer string
-	_, _ = fmt.Fscanln(a.in, &answer)
-	if answer != "yes" {
-		return &exitCode{exitNotApproved, errors.New("not approved: nothing was changed")}
-	}
-	return nil
 }

@@ -71,7 +71,7 @@ show the new certificate, and only then it is confirmed. What fails is put back.
 			}
 			change, _, _, _ := p.Count()
 			if change > 0 && len(args) == 0 && !yes {
-				if err := a.approve(fmt.Sprintf("Change %s?", count(change, "host"))); err != nil {
+				if err := a.approve(c.Context(), fmt.Sprintf("Change %s?", count(change, "host"))); err != nil {
 					return err
 				}
 			}

@@ -18,40 +18,6 @@ import (
 	"github.com/virtrust/virtrust/inventory"
 )
 
-func (a *app) initCmd() *cobra.Command {
-	var hosts []string
-	var o inventory.InitOptions
-	c := &cobra.Command{
-		Use:   "init [--host NAME=ADDRESS ...]",
-		Short: "Write a first configuration",
-		Long:  "Writes inventory.hcl, policy.hcl and .gitignore. Nothing is ever overwritten.",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if len(hosts) == 0 {
-				return &hinted{fmt.Errorf("no hosts were given"), "virtrust init --host kvm1=kvm1.example.com --host kvm2=10.0.0.12"}
-			}
-			for _, h := range hosts {
-				name, address, _ := strings.Cut(h, "=")
-				o.Hosts = append(o.Hosts, inventory.InitHost{Name: name, Address: address})
-			}
-			wrote, err := inventory.Init(a.dir, o)
-			if err != nil {
-				return err
-			}
-			a.note("Wrote %s in %s. Next: virtrust validate, virtrust ca init, virtrust plan.", strings.Join(wrote, ", "), a.dir)
-			if !slices.Contains(wrote, ".gitignore") {
-				a.note("There is a .gitignore already: add the line .virtrust/ to it.")
-			}
-			return nil
-		},
-	}
-	c.Flags().StringArrayVar(&hosts, "host", nil, "a host, NAME or NAME=ADDRESS (repeatable)")
-	c.Flags().StringVar(&o.Cluster, "cluster", "", "name of the cluster (default rack1)")
-	c.Flags().StringVar(&o.Organization, "organization", "", "organization in certificates (default Example)")
-	c.Flags().StringVar(&o.KnownHosts, "known-hosts", "", "known_hosts file for the ssh block")
-	return c
-}
-
 func (a *app) validateCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "validate",

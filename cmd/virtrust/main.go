@@ -65,9 +65,9 @@ func run() (code int) {
 			code = exitError
 		}
 	}()
-	ctx, stop := interruptible(context.Background())
-	defer stop()
 	a := newApp(os.Stdin, os.Stdout, os.Stderr)
+	ctx, stop := interruptible(context.Background(), func() bool { return a.asking.Load() > 0 })
+	defer stop()
 	err := a.root().ExecuteContext(ctx)
 	var ec *exitCode
 	switch {
@@ -92,8 +92,9 @@ func run() (code int) {
 var errInterrupted = errors.New("interrupted")
 
 // interruptible ends ctx at the first signal, so that hosts that have begun
-// are brought to an end, and the program at the second.
-func interruptible(parent context.Context) (context.Context, func()) {
+// are brought to an end, and the program at the second. While a question waits
+// for its answer nothing is at work, and nothing is said of it.
+func interruptible(parent context.Context, asking func() bool) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -101,7 +102,9 @@ func interruptible(parent context.Context) (context.Context, func()) {
 	go func() {
 		select {
 		case <-signals:
-			fmt.Fprintln(os.Stderr, "virtrust: interrupted: hosts that have begun are brought to an end; once more ends at once (their reverter acts)")
+			if !asking() {
+				fmt.Fprintln(os.Stderr, "virtrust: interrupted: hosts that have begun are brought to an end; once more ends at once (their reverter acts)")
+			}
 			cancel(errInterrupted)
 		case <-done:
 			return

@@ -39,7 +39,7 @@ the configuration back, too.`,
 			}
 			change, _, _, _ := p.Count()
 			if change > 0 && !yes {
-				if err := a.approve("Roll back " + count(change, "host") + "?"); err != nil {
+				if err := a.approve(c.Context(), "Roll back "+count(change, "host")+"?"); err != nil {
 					return err
 				}
 			}
