@@ -78,11 +78,8 @@ func (r *reader) ssh() SSH {
 		r.problem(i, "Unfit user", "Give the name of an account: a-z, 0-9, _ and -, beginning with a letter or _.")
 	}
 	v.User = user
-	v.Become = r.word("become", v.Become, "none")
-	if !r.bad && v.Become == "none" && v.User != "root" {
-		r.bad = true
-		r.l.later(i.rng, "ssh", "a user other than root", `user = "`+v.User+`"`)
-	}
+	v.Become = r.word("become", v.Become, "none", "sudo")
+	v.BecomePassword = r.loginSecret("become_password", "sudo's password")
 	v.KnownHosts = r.localPath("known_hosts", "")
 	v.Port = r.number("port", v.Port, 1, 65535)
 	for _, x := range r.items("identity") {
@@ -101,6 +98,28 @@ func (r *reader) ssh() SSH {
 	}
 	slices.Sort(v.Set)
 	return v
+}
+
+// loginSecret reads where a secret comes from that is needed to log in, and
+// so also by commands that change nothing. They run no commands of the
+// configuration.
+func (r *reader) loginSecret(name, what string) string {
+	s, i, ok := r.text(name, "")
+	if !ok {
+		return ""
+	}
+	kind, rest, _ := strings.Cut(s, ":")
+	switch {
+	case s == "prompt", kind == "env" && envName.MatchString(rest), kind == "file" && rest != "":
+		return s
+	case kind == "command":
+		r.problem(i, "Command for a secret of the login", "A plan needs it, and a plan runs nothing that the configuration names. Write \"prompt\", \"env:NAME\" or \"file:PATH\".")
+		return ""
+	}
+	// The text may be the secret, so it is not repeated.
+	r.bad = true
+	r.l.diags.add(Diagnostic{Severity: SeverityError, Summary: "Unfit source of " + what, Source: span(i.rng), secret: true, Detail: `Write "prompt", "env:NAME" or "file:PATH". The password itself does not belong into the configuration.`})
+	return ""
 }
 
 func (r *reader) items(name string) []item {

@@ -92,12 +92,15 @@ type Nic struct {
 
 // SSH is how a host is reached, after fleet, cluster and host are merged.
 type SSH struct {
-	User       string   `json:"user"`   // default root
-	Become     string   `json:"become"` // none | sudo
-	KnownHosts string   `json:"known_hosts,omitempty"`
-	Port       int      `json:"port"` // default 22
-	Identity   []string `json:"identity,omitempty"`
-	Jump       []string `json:"jump,omitempty"`
+	User   string `json:"user"`   // default root
+	Become string `json:"become"` // none | sudo
+	// BecomePassword says where sudo's password comes from: prompt, env:NAME
+	// or file:PATH; "" where sudo asks for none.
+	BecomePassword string   `json:"become_password,omitempty"`
+	KnownHosts     string   `json:"known_hosts,omitempty"`
+	Port           int      `json:"port"` // default 22
+	Identity       []string `json:"identity,omitempty"`
+	Jump           []string `json:"jump,omitempty"`
 	// Set names the attributes that were written, so that ~/.ssh/config
 	// may decide the others.
 	Set []string `json:"set,omitempty"`

@@ -68,6 +68,9 @@ func (s *shower) host(h *Host) {
 	s.add("names", quoted(h.Names))
 	s.add("ssh.user", strconv.Quote(h.SSH.User))
 	s.add("ssh.become", strconv.Quote(h.SSH.Become))
+	if h.SSH.BecomePassword != "" {
+		s.add("ssh.become_password", strconv.Quote(h.SSH.BecomePassword))
+	}
 	s.add("ssh.port", strconv.Itoa(h.SSH.Port))
 	s.add("ssh.known_hosts", strconv.Quote(h.SSH.KnownHosts))
 	s.add("ssh.identity", quoted(h.SSH.Identity))

@@ -17,22 +17,20 @@ var laterBlocks = []*blockSpec{
 
 // laterValues are values of an attribute, by "attribute=value".
 var laterValues = map[string]string{
-	"template=cloudstack":        `Use template = "libvirt".`,
-	"template=ovirt":             `Use template = "libvirt".`,
-	"kind=acme":                  `Use kind = "local", the default.`,
-	"kind=command":               `Use kind = "local", the default.`,
-	"kind=files":                 `Use kind = "local", the default.`,
-	"kind=pkcs11":                `Use kind = "local", the default.`,
-	"kind=step":                  `Use kind = "local", the default.`,
-	"kind=vault":                 `Use kind = "local", the default.`,
-	"per=cluster":                `Declare one authority for each cluster.`,
-	"scope=nic":                  `Use scope = "host", the default, or one certificate block for each network.`,
-	"trust=crl":                  `Revocation lists are not installed yet. Leave crl out.`,
-	"become=sudo":                `Log in as root: user = "root" and become = "none", the defaults.`,
-	"listener=vnc":               `Remove the block.`,
-	"listener=spice":             `Remove the block.`,
-	"ssh=a user other than root": `Log in as root: leave user out.`,
-	"ssh=jump":                   `Give an address that can be reached directly, or leave jump out.`,
+	"template=cloudstack": `Use template = "libvirt".`,
+	"template=ovirt":      `Use template = "libvirt".`,
+	"kind=acme":           `Use kind = "local", the default.`,
+	"kind=command":        `Use kind = "local", the default.`,
+	"kind=files":          `Use kind = "local", the default.`,
+	"kind=pkcs11":         `Use kind = "local", the default.`,
+	"kind=step":           `Use kind = "local", the default.`,
+	"kind=vault":          `Use kind = "local", the default.`,
+	"per=cluster":         `Declare one authority for each cluster.`,
+	"scope=nic":           `Use scope = "host", the default, or one certificate block for each network.`,
+	"trust=crl":           `Revocation lists are not installed yet. Leave crl out.`,
+	"listener=vnc":        `Remove the block.`,
+	"listener=spice":      `Remove the block.`,
+	"ssh=jump":            `Give an address that can be reached directly, or leave jump out.`,
 }
 
 // later refuses a value that this version cannot carry out and tells whether

@@ -58,7 +58,7 @@ func (b *base) Diff(h *facts.Host, _ time.Time) ([]plan.Op, []plan.Finding) {
 		out = append(out, plan.Finding{Code: code, Severity: plan.Problem, Task: b.ID(), Holds: true, Text: fmt.Sprintf(text, args...), Hint: hint})
 	}
 	if h.UID != 0 {
-		problem("not-root", `log in as root: ssh { user = "root" }`, "the login user has uid %d and root is needed", h.UID)
+		problem("not-root", `log in as root, or let sudo make it root: ssh { become = "sudo" }`, "the login user has uid %d and root is needed", h.UID)
 	}
 	needed := []string{"flock", "stat"}
 	if b.daemons {

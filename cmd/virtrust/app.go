@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -195,6 +196,11 @@ func (a *app) secretOptions(fleet *inventory.Fleet, name string, confirm bool) a
 	o := authority.Options{Prompt: a.prompt, Label: "Passphrase of authority " + name, Confirm: confirm, AllowExec: a.exec, Dir: fleet.Dir, Stderr: a.err}
 	for _, au := range fleet.Authorities {
 		if n, ok := authority.EnvReference(au.PassphraseFrom); ok {
+			o.HideEnv = append(o.HideEnv, n)
+		}
+	}
+	for i := range fleet.Hosts {
+		if n, ok := authority.EnvReference(fleet.Hosts[i].SSH.BecomePassword); ok && !slices.Contains(o.HideEnv, n) {
 			o.HideEnv = append(o.HideEnv, n)
 		}
 	}

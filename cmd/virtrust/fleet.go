@@ -38,6 +38,8 @@ type fleet struct {
 	// undoQueries replaces the tasks' questions in a rollback.
 	undoQueries map[string]*tasks.Journal
 
+	passwords passwords
+
 	mu    sync.Mutex
 	conns map[string]*remote.Conn
 	kept  int // connections that stay open beside those at work
@@ -55,6 +57,9 @@ func (a *app) open(ctx context.Context, opts tasks.Options) (*fleet, error) {
 	f.dialer = &remote.Dialer{Log: f.log}
 	if err := f.enoughFiles(); err != nil {
 		return nil, err
+	}
+	f.passwords.resolve = func(ctx context.Context, ref, label string) ([]byte, error) {
+		return a.loginPassword(ctx, inv, ref, label)
 	}
 	if f.trust, err = readTrust(ctx, inv); err != nil {
 		return nil, err
@@ -100,7 +105,8 @@ func (f *fleet) ready(hosts []*inventory.Host) error {
 }
 
 func (f *fleet) endpoint(h *inventory.Host) remote.Endpoint {
-	e := remote.Endpoint{Name: h.Name, Address: h.Address, Port: h.SSH.Port, User: h.SSH.User, HostKeys: h.HostKeys, Identity: h.SSH.Identity}
+	e := remote.Endpoint{Name: h.Name, Address: h.Address, Port: h.SSH.Port, User: h.SSH.User, HostKeys: h.HostKeys, Identity: h.SSH.Identity,
+		Become: h.SSH.Become, SudoPassword: f.passwords.of(h)}
 	if h.SSH.KnownHosts != "" {
 		e.KnownHosts = []string{h.SSH.KnownHosts}
 	}
@@ -115,7 +121,14 @@ func (f *fleet) conn(ctx context.Context, h *inventory.Host) (*remote.Conn, erro
 	if c != nil {
 		return c, nil
 	}
-	c, err := f.dialer.Connect(ctx, f.endpoint(h))
+	e := f.endpoint(h)
+	if e.SudoPassword != nil {
+		// Before the connection: its deadlines do not wait for a person.
+		if err := e.SudoPassword.Load(ctx); err != nil {
+			return nil, &remote.Error{Class: remote.ClassConfiguration, Host: h.Name, Op: "asking for sudo's password", Err: err}
+		}
+	}
+	c, err := f.dialer.Connect(ctx, e)
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +162,7 @@ func (f *fleet) close() {
 	}
 	f.conns = map[string]*remote.Conn{}
 	_ = f.dialer.Close()
+	f.passwords.wipe()
 }
 
 // ports are the TLS ports that a host's policy has a listener on.

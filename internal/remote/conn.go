@@ -14,14 +14,17 @@ import (
 )
 
 // Conn is an authenticated connection to one host. Its methods may be called
-// concurrently: sshd allows ten sessions at once on a connection by default,
-// forwarded connections do not count among them.
+// concurrently; where sshd allows fewer sessions at once than that takes, they
+// wait for each other. Forwarded connections do not count among them.
 type Conn struct {
 	host   string
 	client *ssh.Client
 	wire   *wire
 	key    string
 	log    *slog.Logger
+
+	become   string    // how scripts get root's rights
+	password *Password // for sudo
 
 	closing chan struct{}
 	once    sync.Once
@@ -30,8 +33,13 @@ type Conn struct {
 	mu    sync.Mutex
 	cause error // why it ended, nil while it is open
 
-	sftpMu sync.Mutex
-	sftp   *sftp.Client
+	sessions sessions
+
+	sftpMu    sync.Mutex
+	sftp      *sftp.Client
+	sftpUsers int
+	sftpDone  func()
+	sftpErr   *Error // why there is none
 }
 
 func newConn(host string, client *ssh.Client, w *wire, key string, log *slog.Logger) *Conn {
@@ -68,6 +76,13 @@ func (c *Conn) abort(cause error) {
 		_ = c.wire.Close()
 		_ = c.client.Close()
 	})
+}
+
+// alive reports whether the connection has not ended.
+func (c *Conn) alive() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause == nil && !c.wire.ended.Load()
 }
 
 // guard aborts the connection when ctx ends. x/crypto/ssh and pkg/sftp have no

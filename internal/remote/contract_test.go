@@ -82,6 +82,12 @@ func TestContractInProcess(t *testing.T) {
 	remotetest.Contract(t, subject(t, remotetest.Start(t, remotetest.Options{}).Endpoint))
 }
 
+// Without SFTP, and with one session at a time.
+func TestContractNarrow(t *testing.T) {
+	remotetest.Contract(t, subject(t, remotetest.Start(t, remotetest.Options{RefuseSFTP: true}).Endpoint))
+	remotetest.Contract(t, subject(t, remotetest.StartOpenSSH(t, "MaxSessions 1").Endpoint))
+}
+
 func TestContractOpenSSH(t *testing.T) {
 	remotetest.Contract(t, subject(t, remotetest.StartOpenSSH(t, "").Endpoint))
 }

@@ -72,7 +72,9 @@ func (d *Dialer) Connect(ctx context.Context, e Endpoint) (*Conn, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	log.Debug("connected", "host", e.label(), "address", addr, "host_key", h.seen, "server", clean(string(client.ServerVersion()), 80), "trips", h.wire.count())
-	return newConn(e.label(), client, h.wire, h.seen, log), nil
+	c := newConn(e.label(), client, h.wire, h.seen, log)
+	c.become, c.password = e.Become, e.SudoPassword
+	return c, nil
 }
 
 var dialHints = map[Class]string{

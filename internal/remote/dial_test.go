@@ -145,10 +145,10 @@ func TestRefusedRequests(t *testing.T) {
 	if out, err := c.Run(t.Context(), []byte("echo x"), remote.Limits{}); remote.ClassOf(err) != remote.ClassShell {
 		t.Errorf("exec refused: %+v, %v", out, err)
 	}
-	c = connect(t, remotetest.Options{RefuseSFTP: true})
+	c = connect(t, remotetest.Options{RefuseSFTP: true, Exec: func(string, ssh.Channel) int { return 7 }})
 	err := c.Upload(t.Context(), []remote.Upload{{Path: "/tmp/never", Mode: 0o600}})
-	if remote.ClassOf(err) != remote.ClassShell || !strings.Contains(err.Error(), "no SFTP") {
-		t.Errorf("SFTP refused: %v", err)
+	if remote.ClassOf(err) != remote.ClassShell || !strings.Contains(err.Error(), "status 7") {
+		t.Errorf("SFTP refused, and no shell: %v", err)
 	}
 	c = connect(t, remotetest.Options{ProhibitForward: true})
 	if _, err := c.Served(t.Context(), "127.0.0.1:1", ""); remote.ClassOf(err) != remote.ClassProhibited {
@@ -191,7 +191,7 @@ func TestRefusalsOfOpenSSH(t *testing.T) {
 			t.Errorf("Run: %+v, %v", out, err)
 		}
 		err = c.Upload(t.Context(), []remote.Upload{{Path: "/tmp/never", Mode: 0o600}})
-		if remote.ClassOf(err) != remote.ClassProtocol && remote.ClassOf(err) != remote.ClassLost {
+		if remote.ClassOf(err) != remote.ClassShell {
 			t.Errorf("Upload: class %q: %v", remote.ClassOf(err), err)
 		}
 	})

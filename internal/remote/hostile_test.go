@@ -181,7 +181,8 @@ func TestHostileSFTP(t *testing.T) {
 	}
 	for what, serve := range tests {
 		t.Run(what, func(t *testing.T) {
-			s := remotetest.Start(t, remotetest.Options{SFTP: serve})
+			// Where SFTP cannot start, a script is next.
+			s := remotetest.Start(t, remotetest.Options{SFTP: serve, Exec: func(string, ssh.Channel) int { return 7 }})
 			before := runtime.NumGoroutine()
 			c, err := (&remote.Dialer{}).Connect(t.Context(), s.Endpoint)
 			if err != nil {

@@ -31,6 +31,13 @@ type Endpoint struct {
 	// they are offered, through the agent if it holds them. When empty, the
 	// agent's keys are offered, then ~/.ssh/id_ed25519, id_ecdsa and id_rsa.
 	Identity []string
+
+	// Become says how scripts get root's rights where User is not root:
+	// [BecomeSudo], or "" for not at all.
+	Become string
+
+	// SudoPassword is what sudo is told when it asks; nil means that it must not.
+	SudoPassword *Password
 }
 
 func (e Endpoint) port() int {

@@ -11,11 +11,10 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-const shell = "/bin/sh -s"
-
 // Run runs a POSIX shell script on the host: `/bin/sh -s` with the script on
-// its standard input, so that neither argv nor the environment shows it. It
-// takes two round trips and the script's own time.
+// its standard input, so that neither argv nor the environment shows it; where
+// the endpoint says so, as root through sudo. It takes two round trips and the
+// script's own time, and up to two more where sudo may ask for a password.
 //
 // A script that ends with a status other than 0 is no error: see Output.Exit.
 // Once the script may have started, every error is of [ClassUnknown], also
@@ -24,47 +23,51 @@ const shell = "/bin/sh -s"
 // and too much output close the connection, because nothing else is sure to
 // end the call; the script may run on.
 func (c *Conn) Run(ctx context.Context, script []byte, limits Limits) (Output, error) {
+	return c.run(ctx, c.enter(true), script, limits)
+}
+
+func (c *Conn) run(ctx context.Context, e *entry, script []byte, limits Limits) (Output, error) {
 	limits = limits.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, limits.Timeout)
 	defer cancel()
 	const op = "running a script"
 
-	ch, reqs, err := c.open(ctx, "session", nil)
+	ch, reqs, done, err := c.session(ctx)
 	if err != nil {
 		return Output{}, c.sessionError(ctx, op, err)
 	}
+	defer done()
 	defer ch.Close()
 	defer c.guard(ctx)()
 
-	refused, err := start(ch, "exec", ssh.Marshal(struct{ Command string }{shell}))
+	refused, err := start(ch, "exec", ssh.Marshal(struct{ Command string }{e.command}))
 	if err != nil {
 		return Output{}, c.unknown(ctx, op, err)
 	}
-	// Its error is not looked at: a script may end without reading all of itself,
-	// and the exit status says whether it did.
-	go func() {
-		_, _ = ch.Write(script)
-		_ = ch.CloseWrite()
-	}()
+	go e.give(ch, script)
+	defer e.end()
 
 	var out Output
 	var stdoutErr error
 	var streams sync.WaitGroup
 	streams.Go(func() {
 		var over bool
-		if out.Stdout, over = readUpTo(ch, limits.Stdout); over {
+		if out.Stdout, over = readUpTo(e.stdout(ch), limits.Stdout); over {
 			stdoutErr = fmt.Errorf("%w: stdout, %d bytes", ErrOutputLimit, limits.Stdout)
 			c.abort(stdoutErr)
 		}
 	})
 	streams.Go(func() {
-		if out.Stderr, out.StderrTruncated = readUpTo(ch.Stderr(), limits.Stderr); out.StderrTruncated {
-			_, _ = io.Copy(io.Discard, ch.Stderr())
+		stderr := e.stderr(ctx, ch)
+		if out.Stderr, out.StderrTruncated = readUpTo(stderr, limits.Stderr); out.StderrTruncated {
+			_, _ = io.Copy(io.Discard, stderr)
 		}
 	})
 	end := awaitEnd(reqs)
 	streams.Wait()
 	switch {
+	case e.gaveUp():
+		return Output{}, e.failed(op, out.Stderr, end.status)
 	case stdoutErr != nil:
 		return out, c.unknown(ctx, op, stdoutErr)
 	case <-refused:
@@ -72,6 +75,10 @@ func (c *Conn) Run(ctx context.Context, script []byte, limits Limits) (Output, e
 			Err: errors.New("sshd did not start " + shell), Hint: "does the login user have a shell, and may it start processes?"}
 	case !end.seen:
 		return out, c.unknown(ctx, op, errors.New("the session ended without an exit status"))
+	case !e.hasBegun() && e.drowned():
+		return out, c.unknown(ctx, op, fmt.Errorf("%w: %d bytes before the script began", ErrOutputLimit, maxNoise))
+	case !e.hasBegun():
+		return Output{}, e.failed(op, out.Stderr, end.status)
 	}
 	out.Exit, out.Signal = end.status, end.signal
 	return out, nil
@@ -160,12 +167,12 @@ func (c *Conn) unknown(ctx context.Context, op string, err error) error {
 }
 
 // sessionError is an error of a session that did not open: nothing ran.
-func (c *Conn) sessionError(ctx context.Context, op string, err error) error {
+func (c *Conn) sessionError(ctx context.Context, op string, err error) *Error {
 	var refused *ssh.OpenChannelError
 	if errors.As(err, &refused) {
 		return &Error{Class: ClassShell, Host: c.host, Op: op,
 			Err:  fmt.Errorf("sshd opens no session: %s (%s)", clean(refused.Message, 120), refused.Reason),
-			Hint: "is MaxSessions in sshd_config at least 4?"}
+			Hint: "MaxSessions in sshd_config must be 1 at least"}
 	}
 	return c.fail(ctx, ClassProtocol, op, err, "")
 }

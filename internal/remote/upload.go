@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -27,10 +28,11 @@ const (
 	chunk         = 32 << 10 // what every SFTP server takes in one packet
 )
 
-// Upload creates files over SFTP, several at a time: exclusively, with their
-// mode before their content, synced where the server can. SFTP as we have it
-// cannot create a file with a mode, so the directory must be one that only we
-// may enter (0700), or a file is open to others for a moment.
+// Upload creates files: exclusively, with their mode before their content,
+// synced where the server can. It does so over SFTP, several at a time, or
+// through a script where the login is not root's or the host has no SFTP. SFTP
+// as we have it cannot create a file with a mode, so the directory must be one
+// that only we may enter (0700), or a file is open to others for a moment.
 //
 // On an error some of the files may exist, in part or whole. A context that
 // ends, or 60 s, closes the connection.
@@ -48,11 +50,19 @@ func (c *Conn) Upload(ctx context.Context, files []Upload) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, uploadTimeout)
 	defer cancel()
+	if c.become == BecomeSudo {
+		return c.uploadByScript(ctx, files)
+	}
 	defer c.guard(ctx)()
-	client, err := c.openSFTP(ctx)
+	client, done, err := c.openSFTP(ctx)
+	if ClassOf(err) == ClassShell {
+		c.log.Debug("no SFTP: files go through a script", "host", c.host, "reason", err.Error())
+		return c.uploadByScript(ctx, files)
+	}
 	if err != nil {
 		return err
 	}
+	defer done()
 	var group errgroup.Group
 	group.SetLimit(uploadsAtOnce)
 	for _, f := range files {
@@ -102,40 +112,85 @@ func fill(client *sftp.Client, f *sftp.File, u Upload) error {
 }
 
 // openSFTP starts the SFTP subsystem at its first use; later uses share it.
-func (c *Conn) openSFTP(ctx context.Context) (*sftp.Client, error) {
+// done tells that the caller needs it no more. A host that has none, or whose
+// login prints something into it, is an error of [ClassShell], now and later.
+func (c *Conn) openSFTP(ctx context.Context) (client *sftp.Client, done func(), err error) {
 	c.sftpMu.Lock()
 	defer c.sftpMu.Unlock()
-	if c.sftp != nil {
-		return c.sftp, nil
+	if c.sftpErr != nil {
+		return nil, nil, c.sftpErr
 	}
+	if c.sftp == nil {
+		if err := c.startSFTP(ctx); err != nil {
+			if err.Class == ClassShell {
+				c.sftpErr = err
+			}
+			return nil, nil, err
+		}
+	}
+	c.sftpUsers++
+	return c.sftp, sync.OnceFunc(func() {
+		c.sftpMu.Lock()
+		c.sftpUsers--
+		c.sftpMu.Unlock()
+		if c.sessions.areTight() {
+			c.dropIdleSFTP()
+		}
+	}), nil
+}
+
+// dropIdleSFTP ends SFTP when nobody uses it, so that its session serves
+// others.
+func (c *Conn) dropIdleSFTP() {
+	if !c.sftpMu.TryLock() {
+		return // somebody is about to use it
+	}
+	defer c.sftpMu.Unlock()
+	if c.sftp == nil || c.sftpUsers > 0 {
+		return
+	}
+	_ = c.sftp.Close()
+	c.sftpDone()
+	c.sftp = nil
+}
+
+func (c *Conn) startSFTP(ctx context.Context) *Error {
 	const op = "starting SFTP"
-	ch, reqs, err := c.open(ctx, "session", nil)
+	ch, reqs, done, err := c.session(ctx)
 	if err != nil {
-		return nil, c.sessionError(ctx, op, err)
+		return c.sessionError(ctx, op, err)
 	}
 	go ssh.DiscardRequests(reqs)
 	go discard(ch.Stderr())
 	refused, err := start(ch, "subsystem", ssh.Marshal(struct{ Name string }{"sftp"}))
 	if err != nil {
 		_ = ch.Close()
-		return nil, c.fail(ctx, ClassProtocol, op, err, "")
+		done()
+		return c.fail(ctx, ClassProtocol, op, err, "")
 	}
 	client, err := newSFTP(ch)
 	if err != nil {
 		_ = ch.Close()
+		done()
 		select {
 		case no := <-refused:
 			if no {
-				return nil, &Error{Class: ClassShell, Host: c.host, Op: op, Err: errors.New("sshd has no SFTP subsystem"),
+				return &Error{Class: ClassShell, Host: c.host, Op: op, Err: errors.New("sshd has no SFTP subsystem"),
 					Hint: "enable `Subsystem sftp internal-sftp` in the host's sshd_config"}
 			}
 		case <-ctx.Done():
 		case <-time.After(time.Second):
 		}
-		return nil, c.fail(ctx, ClassProtocol, op, err, "does the login shell's start-up file print something?")
+		out := c.fail(ctx, ClassShell, op, err, "does the login shell's start-up file print something?")
+		if c.alive() && ctx.Err() == nil {
+			// The channel ended, not the connection.
+			out.Class = ClassShell
+			out.Err = fmt.Errorf("what answers is no SFTP server: %w", err)
+		}
+		return out
 	}
-	c.sftp = client
-	return client, nil
+	c.sftp, c.sftpDone = client, done
+	return nil
 }
 
 func newSFTP(ch ssh.Channel) (client *sftp.Client, err error) {

@@ -15,7 +15,6 @@ window "night" {
 }
 
 ssh {
-  user = "deploy"
   jump = ["bastion.example.com"]
 }
 
@@ -27,9 +26,6 @@ authority "libvirt" {
 
 cluster "a" {
   policy    = policy.standard
-  ssh {
-    become = "sudo"
-  }
 }
 
 policy "standard" {

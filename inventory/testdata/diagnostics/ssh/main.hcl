@@ -3,6 +3,14 @@ ssh {
   port     = 70000
   identity = ["~other/key", ""]
   become   = "su"
+
+  become_password = "correct horse"
+}
+
+cluster "c" {
+  ssh {
+    become_password = "command:pass show sudo"
+  }
 }
 
 host "a" {
