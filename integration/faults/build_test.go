@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,19 +20,24 @@ var full = os.Getenv("VIRTRUST_FAULTS") == "full"
 // bin holds what TestMain built.
 var bin struct{ dir, virtrust, observer, sftp string }
 
-func TestMain(m *testing.M) {
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
 	if lab.CheckDependencies() != nil {
-		os.Exit(m.Run()) // every test asks lab.Require
+		return m.Run() // every test asks lab.Require
 	}
 	dir, err := os.MkdirTemp("", "virtrust-faults-")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
+	defer os.RemoveAll(dir)
 	bin.dir = dir
 	bin.virtrust, bin.observer, bin.sftp = filepath.Join(dir, "virtrust"), filepath.Join(dir, "observer"), filepath.Join(dir, "sftp")
 	for out, pkg := range map[string]string{bin.virtrust: "../../cmd/virtrust", bin.observer: "./observer", bin.sftp: "./sftpfault"} {
 		if err := build(out, pkg); err != nil {
-			log.Fatal(err)
+			fmt.Fprintln(os.Stderr, err)
+			return 1
 		}
 	}
 	code := m.Run()
@@ -41,8 +45,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
-	os.RemoveAll(dir)
-	os.Exit(code)
+	return code
 }
 
 func build(out, pkg string, flags ...string) error {
@@ -87,8 +90,18 @@ func mutant(t testing.TB, file string, pairs ...string) string {
 }
 
 // startHosts makes a lab of n hosts, each with its own configuration, proxy
-// and observer.
+// and observer, and with the firewalls in turn.
 func startHosts(t testing.TB, n int) []*site {
+	t.Helper()
+	walls := []lab.Firewall{lab.FirewallNftables, lab.FirewallFirewalld, lab.FirewallUFW, lab.FirewallIptables}
+	specs := make([]lab.HostSpec, n)
+	for i := range specs {
+		specs[i].Firewall = walls[i%len(walls)]
+	}
+	return startSpecs(t, specs...)
+}
+
+func startSpecs(t testing.TB, specs ...lab.HostSpec) []*site {
 	t.Helper()
 	lab.Require(t)
 	ctx := context.WithoutCancel(t.Context())
@@ -101,11 +114,11 @@ func startHosts(t testing.TB, n int) []*site {
 			t.Error(err)
 		}
 	})
-	hosts, err := l.Start(ctx, make([]lab.HostSpec, n)...)
+	hosts, err := l.Start(ctx, specs...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sites := make([]*site, n)
+	sites := make([]*site, len(hosts))
 	for i, h := range hosts {
 		sites[i] = newSite(t, l, h)
 	}

@@ -17,6 +17,7 @@ func caught(bug, by string) {
 // TestNoSyncIsCaught plants a switch that syncs nothing. The true program has
 // to pass the same check.
 func TestNoSyncIsCaught(t *testing.T) {
+	t.Parallel()
 	needStrace(t)
 	s := startHosts(t, 1)[0]
 	bad := mutant(t, "lease.sh", `durable() { sync "$@" 2>/dev/null || sync; }`, `durable() { :; }`)
@@ -51,6 +52,7 @@ func TestNoSyncIsCaught(t *testing.T) {
 
 // TestLateModeIsCaught plants a key that is readable until its mode is set.
 func TestLateModeIsCaught(t *testing.T) {
+	t.Parallel()
 	s := startHosts(t, 1)[0]
 	s.onboarded()
 	s.virtrust = mutant(t, "stage.go",
@@ -74,6 +76,7 @@ func TestLateModeIsCaught(t *testing.T) {
 // TestNoReverterIsCaught plants a switch without a timer, and kills virtrust
 // between switch and confirmation.
 func TestNoReverterIsCaught(t *testing.T) {
+	t.Parallel()
 	s := startHosts(t, 1)[0]
 	sizes := measure(t, s, []scenario{renewal})
 	s.virtrust = mutant(t, "switch.sh", `systemd-run --quiet`, `: systemd-run --quiet`)
@@ -86,6 +89,26 @@ func TestNoReverterIsCaught(t *testing.T) {
 			}
 		}
 		t.Logf("n=%d, struck %v: not armed yet, or confirmed already: %s", n, o.struck, o.result)
+	}
+	t.Fatal("the planted bug is not found")
+}
+
+// TestOpenAfterRevertIsCaught plants a reverter that leaves the firewall as it
+// is, and kills virtrust between switch and confirmation.
+func TestOpenAfterRevertIsCaught(t *testing.T) {
+	t.Parallel()
+	s := startHosts(t, 1)[0]
+	sizes := measure(t, s, []scenario{firewall})
+	s.virtrust = mutant(t, "revert.sh", `firewall.sh" undo`, `firewall.sh" check`)
+	for n := sizes["firewall"].chunks; n > 10; n-- {
+		o := s.try(trial{scenario: firewall, fault: fault{kind: killBefore, n: n}, recovery: byTimer, canAsk: true})
+		for _, f := range o.findings {
+			if f.class == "reverter" && strings.Contains(f.text, "rule ") {
+				caught("reverter leaves the firewall open", f.text)
+				return
+			}
+		}
+		t.Logf("n=%d, struck %v: not switched yet, or confirmed already: %s", n, o.struck, o.result)
 	}
 	t.Fatal("the planted bug is not found")
 }

@@ -12,18 +12,13 @@ type hostFault struct {
 	make      string // the fault begins
 	undo      string // the fault is gone
 	scenarios []scenario
-	// at lists the operations at which the fault begins; none is before the run.
-	at []int
+	before    bool // in the full sweep also from before the run
 	// paths are changed by the fault itself.
 	paths []string
 	down  bool // the daemon's absence is the fault's doing
 	// blocks says that the fault may keep the reverter from finishing, too.
 	blocks bool
 }
-
-// The chunks at which a fault begins: after the plan, while staging, before
-// the switch, before the proof.
-var inside = []int{15, 22, 30, 36, 38, 42, 44, 46}
 
 const conf = "/etc/libvirt/libvirtd.conf"
 
@@ -63,12 +58,12 @@ func hostFaults() []hostFault {
 	var out []hostFault
 	for _, dir := range []string{"/var/lib/virtrust", "/etc/pki", "/run/virtrust"} {
 		out = append(out,
-			hostFault{kind: "no space in " + dir, make: fill(dir), undo: empty(dir), scenarios: []scenario{renewal, settings, onboarding}, at: []int{22, 38, 44}, blocks: true},
-			hostFault{kind: "no inodes in " + dir, make: inodes(dir), undo: empty(dir), scenarios: []scenario{renewal, settings, onboarding}, at: []int{22, 38, 44}, blocks: true})
+			hostFault{kind: "no space in " + dir, make: fill(dir), undo: empty(dir), scenarios: []scenario{renewal, settings, onboarding}, blocks: true},
+			hostFault{kind: "no inodes in " + dir, make: inodes(dir), undo: empty(dir), scenarios: []scenario{renewal, settings, onboarding}, blocks: true})
 	}
 	for _, dir := range []string{"/var/lib/virtrust", "/etc/pki", "/etc/libvirt"} {
 		ro, rw := readOnly(dir)
-		out = append(out, hostFault{kind: dir + " read-only", make: ro, undo: rw, scenarios: []scenario{renewal, settings}, at: inside, blocks: true})
+		out = append(out, hostFault{kind: dir + " read-only", make: ro, undo: rw, scenarios: []scenario{renewal, settings}, blocks: true})
 	}
 	for what, how := range map[string]string{
 		"a directory":     "mkdir " + conf,
@@ -76,17 +71,17 @@ func hostFaults() []hostFault {
 		"a FIFO":          "mkfifo " + conf,
 	} {
 		mk, un := inTheWay(conf, how)
-		out = append(out, hostFault{kind: "target becomes " + what, make: mk, undo: un, scenarios: []scenario{settings}, at: []int{14, 24, 36, 40}, paths: []string{conf}, blocks: true})
+		out = append(out, hostFault{kind: "target becomes " + what, make: mk, undo: un, scenarios: []scenario{settings}, paths: []string{conf}, blocks: true})
 	}
 	out = append(out,
-		hostFault{kind: "target becomes a mount point", make: "mount --bind " + conf + " " + conf + "\n", undo: "umount -l " + conf + "\n", scenarios: []scenario{settings}, at: inside, blocks: true},
-		hostFault{kind: "target is immutable", make: "/var/tmp/observer +i " + conf + "\n", undo: "/var/tmp/observer -i " + conf + "\n", scenarios: []scenario{settings}, at: append([]int{0}, inside...), blocks: true},
-		hostFault{kind: "libvirtd fails to start", make: dropIn(`[Service]\nExecStartPre=/bin/false\n`), undo: noDropIn, scenarios: []scenario{settings, onboarding}, at: []int{0, 30}, down: true, blocks: true},
-		hostFault{kind: "libvirtd starts and serves nothing", make: dropIn(`[Service]\nType=simple\nExecStart=\nExecStart=/bin/sleep 1000\n`), undo: noDropIn + "systemctl restart libvirtd.service\n", scenarios: []scenario{settings, onboarding}, at: []int{30}, down: true, blocks: true},
-		hostFault{kind: "libvirtd is masked", make: "systemctl mask --runtime libvirtd.service >/dev/null 2>&1\n", undo: noDropIn, scenarios: []scenario{settings, onboarding}, at: []int{0, 15, 30}, down: true, blocks: true},
-		hostFault{kind: "libvirtd is killed during its reload", make: aroundAdmin(`rm -f /usr/sbin/virt-admin; systemctl kill -s KILL libvirtd.service; exit 1`), undo: noAdmin, scenarios: []scenario{renewal}, at: []int{0, 30}, down: true},
-		hostFault{kind: "virt-admin fails", make: aroundAdmin("exit 1"), undo: noAdmin, scenarios: []scenario{renewal, adoption}, at: []int{0, 30}, down: true},
-		hostFault{kind: "virt-admin hangs", make: aroundAdmin("exec sleep 300"), undo: noAdmin, scenarios: []scenario{renewal}, at: []int{30}, down: true},
+		hostFault{kind: "target becomes a mount point", make: "mount --bind " + conf + " " + conf + "\n", undo: "umount -l " + conf + "\n", scenarios: []scenario{settings}, blocks: true},
+		hostFault{kind: "target is immutable", make: "/var/tmp/observer +i " + conf + "\n", undo: "/var/tmp/observer -i " + conf + "\n", scenarios: []scenario{settings}, before: true, blocks: true},
+		hostFault{kind: "libvirtd fails to start", make: dropIn(`[Service]\nExecStartPre=/bin/false\n`), undo: noDropIn, scenarios: []scenario{settings, onboarding}, before: true, down: true, blocks: true},
+		hostFault{kind: "libvirtd starts and serves nothing", make: dropIn(`[Service]\nType=simple\nExecStart=\nExecStart=/bin/sleep 1000\n`), undo: noDropIn + "systemctl restart libvirtd.service\n", scenarios: []scenario{settings, onboarding}, down: true, blocks: true},
+		hostFault{kind: "libvirtd is masked", make: "systemctl mask --runtime libvirtd.service >/dev/null 2>&1\n", undo: noDropIn, scenarios: []scenario{settings, onboarding}, before: true, down: true, blocks: true},
+		hostFault{kind: "libvirtd is killed during its reload", make: aroundAdmin(`rm -f /usr/sbin/virt-admin; systemctl kill -s KILL libvirtd.service; exit 1`), undo: noAdmin, scenarios: []scenario{renewal}, before: true, down: true},
+		hostFault{kind: "virt-admin fails", make: aroundAdmin("exit 1"), undo: noAdmin, scenarios: []scenario{renewal, adoption}, before: true, down: true},
+		hostFault{kind: "virt-admin hangs", make: aroundAdmin("exec sleep 300"), undo: noAdmin, scenarios: []scenario{renewal}, down: true},
 	)
 	return out
 }
@@ -99,47 +94,61 @@ mount -t tmpfs -o size=1m,nr_inodes=400,mode=0755 fault /etc/pki
 mount -t tmpfs -o size=256k,nr_inodes=100,mode=0700 fault /run/virtrust
 `
 
-// TestHost breaks the host under the transaction.
-func TestHost(t *testing.T) {
-	hosts := 3
-	if !full {
-		hosts = 1
+// trial is the fault at the n-th operation, or before the run.
+func (f hostFault) trial(sc scenario, n int, r recovery) trial {
+	tr := trial{scenario: sc, fault: fault{kind: f.kind, n: n}, recovery: r, canAsk: !f.blocks, ignore: f.paths}
+	if f.down {
+		tr.watch = []string{"down"}
 	}
-	sites := startHosts(t, hosts)
+	if n == 0 {
+		tr.before = func(s *site) { s.must(f.make) }
+		tr.struck = func(*site) bool { return true }
+		tr.after = func(s *site) { s.must(f.undo) }
+		return tr
+	}
+	tr.early = func(s *site) { s.must(f.make) }
+	tr.after = func(s *site) {
+		// What was not hit must not be undone.
+		if struck, _, _, _ := s.proxy.state(); struck {
+			s.must(f.undo)
+		}
+	}
+	return tr
+}
+
+// TestHost breaks the host under the transaction: each fault at every eighth
+// operation, begun differently, so that each operation meets some.
+func TestHost(t *testing.T) {
+	t.Parallel()
+	sites := startHosts(t, map[bool]int{true: 4, false: 1}[full])
+	faults := hostFaults()
 	var trials []trial
-	i := 0
-	for _, f := range hostFaults() {
-		for _, sc := range f.scenarios {
-			at := f.at
-			if !full {
-				// One of each fault of the daemon and of the target is short enough.
-				if sc.name != f.scenarios[0].name || strings.Contains(f.kind, "in /") || strings.Contains(f.kind, "hangs") || strings.Contains(f.kind, "starts") || i > 12 {
-					continue
-				}
-				at = at[len(at)/2 : len(at)/2+1]
+	if full {
+		const step = 8
+		sizes := measure(t, sites[0], scenarios)
+		for i, f := range faults {
+			if f.before {
+				trials = append(trials, f.trial(f.scenarios[0], 0, recoveryOf(2*(i%4))))
 			}
-			for _, n := range at {
-				tr := trial{scenario: sc, fault: fault{kind: f.kind, n: n}, recovery: recoveryOf(2 * (i % 4)), canAsk: !f.blocks, ignore: f.paths, after: func(s *site) { s.must(f.undo) }}
-				if f.down {
-					tr.watch = []string{"down"}
+			for k, n := 0, 5+i%step; ; k, n = k+1, n+step {
+				sc := f.scenarios[k%len(f.scenarios)]
+				last := sizes[sc.name].chunks
+				if f.paths != nil {
+					last = last * 3 / 4 // after the switch it would be another's change, which stays
 				}
-				if n == 0 {
-					tr.before = func(s *site) { s.must(f.make) }
-					tr.struck = func(*site) bool { return true }
-				} else {
-					tr.early = func(s *site) { s.must(f.make) }
+				if n > last {
+					break
 				}
-				// What was not hit must not be undone.
-				if n > 0 {
-					tr.after = func(s *site) {
-						if struck, _, _, _ := s.proxy.state(); struck {
-							s.must(f.undo)
-						}
-					}
-				}
-				trials = append(trials, tr)
-				i++
+				trials = append(trials, f.trial(sc, n, recoveryOf(2*(k%4))))
 			}
+		}
+	} else {
+		for i, f := range faults {
+			// One of each fault of the daemon and of the target is short enough.
+			if strings.Contains(f.kind, "in /") || strings.Contains(f.kind, "hangs") || strings.Contains(f.kind, "starts") {
+				continue
+			}
+			trials = append(trials, f.trial(f.scenarios[0], 30, recoveryOf(2*(i%4))))
 		}
 	}
 	for _, s := range sites {
@@ -151,7 +160,8 @@ func TestHost(t *testing.T) {
 // TestSFTP has the n-th SFTP request answered with each error, with an error
 // although it was carried out, or never.
 func TestSFTP(t *testing.T) {
-	sites := startHosts(t, map[bool]int{true: 3, false: 1}[full])
+	t.Parallel()
+	sites := startHosts(t, map[bool]int{true: 4, false: 1}[full])
 	setUpSFTP(t, sites)
 	var trials []trial
 	kinds := []struct {
@@ -164,19 +174,24 @@ func TestSFTP(t *testing.T) {
 		{"SFTP: carried out, answered failure", 4, 1}, {"SFTP: no answer ever", -1, 0}, {"SFTP: carried out, no answer ever", -1, 1},
 	}
 	for k, kind := range kinds {
-		last, step := 24, 2
+		// Past the last request: what is not hit shows that the sweep is over.
+		last, step := 40, 4
 		if kind.code < 0 {
-			step = 5
+			step = 8
 		}
 		if !full {
 			if kind.code < 0 || k%3 != 0 {
 				continue
 			}
-			step = 13
+			last, step = 24, 13
 		}
 		for n := 1 + k%step; n <= last; n += step {
+			sc := renewal
+			if full {
+				sc = scenarios[(n/step+k)%len(scenarios)]
+			}
 			trials = append(trials, trial{
-				scenario: renewal, fault: fault{kind: kind.name, n: n}, recovery: byTimer, canAsk: true,
+				scenario: sc, fault: fault{kind: kind.name, n: n}, recovery: byTimer, canAsk: true,
 				before: func(s *site) {
 					s.must(fmt.Sprintf("rm -f /var/tmp/sftpfault.struck; echo %d %d %d >/var/tmp/sftpfault", n, kind.code, kind.carried))
 				},

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/virtrust/virtrust/integration/lab"
 	"github.com/virtrust/virtrust/plan"
 )
 
@@ -120,6 +121,7 @@ func (s *site) try(tr trial) *outcome {
 		opts = append(opts, "restart")
 	}
 	s.ask(&ready, "watch", opts...)
+	watched := time.Now()
 	if tr.before != nil {
 		tr.before(s)
 	}
@@ -196,7 +198,10 @@ func (s *site) try(tr trial) *outcome {
 		}
 		o.violate(v.Observer, "%.2f s: %s", v.At, v.Text)
 	}
-	if o.seen.Samples == 0 || o.seen.Opens == 0 {
+	for _, r := range s.knocks.since(watched) {
+		o.violate("O5", "SSH did not open: %s", r)
+	}
+	if o.seen.Samples == 0 || o.seen.Opens == 0 || s.host.Firewall != lab.FirewallOff && o.seen.Walls < 2 {
 		o.violate("observer", "the observers saw nothing: %+v", o.seen)
 	}
 	if len(o.findings) > 0 {
@@ -306,6 +311,9 @@ func (s *site) converge(o *outcome) {
 	}
 	if left := s.leftovers(); len(left) > 0 {
 		o.violate("leftovers", "%s", strings.Join(left, "; "))
+	}
+	if wrong := s.wall(); wrong != "" {
+		o.violate("convergence", "%s", wrong)
 	}
 	s.round++
 }

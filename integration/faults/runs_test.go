@@ -45,6 +45,7 @@ func (s *site) settledState() []string {
 
 // TestReboot takes the host down between switch and confirmation.
 func TestReboot(t *testing.T) {
+	t.Parallel()
 	const kind = "host goes down between switch and confirmation"
 	s := startHosts(t, 1)[0]
 	list := []scenario{renewal, onboarding, settings, adoption}
@@ -122,6 +123,7 @@ func TestReboot(t *testing.T) {
 
 // TestTwoRuns starts two runs at once: exactly one writes.
 func TestTwoRuns(t *testing.T) {
+	t.Parallel()
 	const kind = "two runs at once"
 	s := startHosts(t, 1)[0]
 	rounds := 20
@@ -170,6 +172,7 @@ func TestTwoRuns(t *testing.T) {
 // TestFrozen stops a run for longer than its lease, lets another run finish,
 // and wakes the first: it must write nothing.
 func TestFrozen(t *testing.T) {
+	t.Parallel()
 	s := startHosts(t, 1)[0]
 	sizes := measure(t, s, []scenario{renewal})
 	first, step := 12, 2
@@ -252,6 +255,7 @@ mkdir -p /var/lib/virtrust/run-other`)
 
 // TestStale changes a host between plan and apply.
 func TestStale(t *testing.T) {
+	t.Parallel()
 	s := startHosts(t, 1)[0]
 	s.onboarded()
 	cases := []struct {

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,12 +41,13 @@ type site struct {
 	round    int // makes every wanted state differ from the last
 	names    int
 	settings int
+	doors    int
 
-	observerAt string
-	client     net.Conn
-	in         *bufio.Reader
-	stop       context.CancelFunc
-	log        *bytes.Buffer
+	knocks *knocks
+
+	client net.Conn
+	in     *bufio.Reader
+	stop   context.CancelFunc
 }
 
 func newSite(t testing.TB, l *lab.Lab, h *lab.Host) *site {
@@ -52,12 +55,14 @@ func newSite(t testing.TB, l *lab.Lab, h *lab.Host) *site {
 	s := &site{t: t, lab: l, host: h, proxy: newProxy(t, l, h), dir: t.TempDir(), virtrust: bin.virtrust, settings: 5000}
 	out := s.must("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f2")
 	s.key = strings.TrimSpace(out)
-	s.must("mkdir -p /var/tmp/pristine; cp -a /etc/libvirt/*.conf /var/tmp/pristine/")
+	s.must(pristineScript)
 	s.write()
 	if r := s.run(time.Minute, "ca", "init"); r.code != 0 {
 		t.Fatalf("ca init: %s", r.stderr)
 	}
-	cheapKey(t, filepath.Join(s.dir, "authorities/libvirt/g1.key.age"))
+	for _, a := range []string{"libvirt", "qemu"} {
+		cheapKey(t, filepath.Join(s.dir, "authorities", a, "g1.key.age"))
+	}
 	content, err := os.ReadFile(bin.observer)
 	if err != nil {
 		t.Fatal(err)
@@ -66,6 +71,7 @@ func newSite(t testing.TB, l *lab.Lab, h *lab.Host) *site {
 		t.Fatal(err)
 	}
 	s.observe()
+	s.knocks = startKnocking(t, l, h)
 	t.Cleanup(func() {
 		if s.stop != nil {
 			s.stop()
@@ -106,7 +112,8 @@ func cheapKey(t testing.TB, path string) {
 // write writes the configuration for what is wanted now.
 func (s *site) write() {
 	inventory := fmt.Sprintf(`cluster "rack1" {
-  policy = policy.standard
+  policy    = policy.standard
+  migration = "available"
 }
 ssh {
   known_hosts = %q
@@ -126,17 +133,50 @@ host %q {
   organization    = "Example"
   passphrase_from = "env:VT_PASS"
 }
+authority "qemu" {
+  organization    = "Example"
+  passphrase_from = "env:VT_PASS"
+}
 policy "standard" {
   template = "libvirt"
+  firewall {
+    allow "libvirt-tls" {
+      port = 16514
+      from = [%q, %q]
+    }
+  }
   settings "/etc/libvirt/libvirtd.conf" {
     max_clients = %d
   }
 }
-`, s.settings)
+`, always, s.door(), s.settings)
 	if err := errors.Join(os.WriteFile(filepath.Join(s.dir, "inventory.hcl"), []byte(inventory), 0o600),
 		os.WriteFile(filepath.Join(s.dir, "policy.hcl"), []byte(policy), 0o600)); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// always gets in on 16514 whatever is wanted; of doors, one does.
+const always = "10.77.0.0/24"
+
+var doors = []string{"198.51.100.0/24", "203.0.113.0/24"}
+
+func (s *site) door() string { return doors[s.doors%len(doors)] }
+
+// wall says what the firewall has to let in now, live and after a boot.
+func (s *site) wall() string {
+	if s.host.Firewall == lab.FirewallOff {
+		return ""
+	}
+	var is struct{ Live, Kept []string }
+	s.ask(&is, "wall")
+	want := []string{always, s.door()}
+	slices.Sort(want)
+	kept := slices.DeleteFunc(is.Kept, func(n string) bool { return n != always && !slices.Contains(doors, n) })
+	if !slices.Equal(is.Live, want) || !slices.Equal(kept, want) {
+		return fmt.Sprintf("16514 is open to %v, and after a boot to %v, not to %v", is.Live, kept, want)
+	}
+	return ""
 }
 
 // result is what a run of virtrust said.
@@ -236,27 +276,29 @@ func (s *site) observe() {
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	s.stop = cancel
-	s.observerAt = net.JoinHostPort(s.host.Addresses.Management4.String(), "9999")
-	var done sync.WaitGroup
-	done.Go(func() { _, _ = s.host.Run(ctx, "/var/tmp/observer", s.observerAt) })
-	s.stop = func() { cancel(); done.Wait() }
-	for try := 0; ; try++ {
-		c, err := s.lab.Dial(ctx, "tcp", s.observerAt)
-		if err == nil {
-			s.client, s.in = c, bufio.NewReader(c)
-			return
-		}
-		if try == 200 {
-			s.t.Fatalf("%s: the observer does not start: %v", s.host.Name, err)
-		}
-		time.Sleep(20 * time.Millisecond)
+	l, err := s.lab.Listen(ctx, "tcp", netip.AddrPortFrom(lab.ControllerAddresses.Management4, 0).String())
+	if err != nil {
+		s.t.Fatal(err)
 	}
+	defer l.Close()
+	var done sync.WaitGroup
+	done.Go(func() { _, _ = s.host.Run(ctx, "/var/tmp/observer", l.Addr().String()) })
+	s.stop = func() { cancel(); done.Wait() }
+	_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(time.Minute))
+	c, err := l.Accept()
+	if err != nil {
+		s.t.Fatalf("%s: the observer does not start: %v", s.host.Name, err)
+	}
+	s.client, s.in = c, bufio.NewReader(c)
 }
 
 // ask asks the observer.
 func (s *site) ask(answer any, op string, more ...string) {
 	s.t.Helper()
 	req := map[string]any{"op": op}
+	if s.host.Firewall != lab.FirewallOff {
+		req["wall"] = s.host.Firewall
+	}
 	for _, m := range more {
 		req[m] = true
 	}
@@ -288,10 +330,10 @@ func (s *site) leftovers() []string {
 
 // watched is what the observers saw of a run.
 type watched struct {
-	Samples, Opens, Connects int
-	Longest                  float64
-	Served, Disk             string
-	Violations               []struct {
+	Samples, Opens, Connects, Failed, Walls int
+	Longest, Outside                        float64
+	Served, Disk                            string
+	Violations                              []struct {
 		Observer string
 		At       float64
 		Text     string

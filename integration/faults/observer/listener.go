@@ -8,13 +8,19 @@ import (
 
 const (
 	address = "127.0.0.1:16514"
-	// window is how long a restart may keep the listener away.
-	window = 10 * time.Second
+	// patience is how long one handshake may take where nothing restarts.
+	patience = 10 * time.Second
+	// margin is how much longer than systemd's restart of the daemon the
+	// listener may be away.
+	margin = 2 * time.Second
+	// bound is how long a restart may keep the listener away in all: libvirtd
+	// gives up a clean stop after 30 s.
+	bound = 45 * time.Second
 )
 
 // dial gives the leaf that is served.
-func dial() (string, error) {
-	d := &net.Dialer{Timeout: window}
+func dial(limit time.Duration) (string, error) {
+	d := &net.Dialer{Timeout: limit}
 	c, err := tls.DialWithDialer(d, "tcp", address, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		return "", err
@@ -23,9 +29,24 @@ func dial() (string, error) {
 	return digest(c.ConnectionState().PeerCertificates[0].Raw), nil
 }
 
+// gap is a time without a good handshake.
+type gap struct {
+	from, to time.Time
+	failed   []failure
+}
+
+type failure struct {
+	from, to time.Time
+	err      error
+}
+
 // listener is O3.
 func (w *watch) listener(first func()) {
-	served, err := dial()
+	limit := patience
+	if w.Restart {
+		limit = bound + patience
+	}
+	served, err := dial(limit)
 	was := err == nil
 	w.mu.Lock()
 	if was {
@@ -33,42 +54,52 @@ func (w *watch) listener(first func()) {
 	}
 	w.mu.Unlock()
 	first()
-	good := time.Now()
+	g := gap{from: time.Now()}
+	var gaps []gap // longer than the margin, or with failures
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-w.stop:
+			if len(g.failed) > 0 {
+				g.to = time.Now()
+				gaps = append(gaps, g)
+			}
+			if w.Restart && was && !w.Fresh && !w.Down {
+				w.judgeGaps(gaps)
+			}
 			return
 		case <-tick.C:
 		}
 		began := time.Now()
-		leaf, err := dial()
+		leaf, err := dial(limit)
 		w.mu.Lock()
 		w.rep.Connects++
+		if err != nil {
+			w.rep.Failed++
+		}
 		w.mu.Unlock()
 		if err != nil {
-			gap := time.Since(good)
-			switch {
-			case !was || w.Fresh || w.Down:
-			case !w.Restart:
+			g.failed = append(g.failed, failure{began, time.Now(), err})
+			if was && !w.Fresh && !w.Down && !w.Restart {
 				w.violate("O3", "a handshake failed in a renewal: %v", err)
-			case gap > window:
-				w.violate("O3", "no handshake for more than %s: %v", window, err)
 			}
 			continue
 		}
+		g.to = time.Now()
+		away := g.to.Sub(g.from)
 		w.mu.Lock()
-		if gap := time.Since(good).Seconds(); gap > w.rep.Longest {
-			w.rep.Longest = gap
-		}
+		w.rep.Longest = max(w.rep.Longest, away.Seconds())
 		w.rep.Served = leaf
 		known := w.leaves[leaf]
 		w.mu.Unlock()
-		if took := time.Since(began); was && !w.Fresh && !w.Down && took > window {
-			w.violate("O3", "a handshake took longer than %s", window)
+		if was && !w.Fresh && !w.Down && !w.Restart && away > patience {
+			w.violate("O3", "no handshake for more than %s", patience)
 		}
-		good, was = time.Now(), true
+		if away > margin || len(g.failed) > 0 {
+			gaps = append(gaps, g)
+		}
+		g, was = gap{from: time.Now()}, true
 		if !known {
 			// The other observer may be a moment behind.
 			time.Sleep(20 * time.Millisecond)
@@ -80,4 +111,54 @@ func (w *watch) listener(first func()) {
 			}
 		}
 	}
+}
+
+// judgeGaps compares the times without a handshake with the restarts in the
+// host's own journal: the listener is away while systemd restarts the daemon,
+// and not for longer.
+func (w *watch) judgeGaps(gaps []gap) {
+	if len(gaps) == 0 {
+		return
+	}
+	restarts, err := restartsSince(w.began)
+	if err != nil {
+		w.violate("O3", "the journal cannot be read: %v", err)
+		return
+	}
+	for _, g := range gaps {
+		var within time.Duration
+		for _, r := range restarts {
+			within += overlap(g.from, g.to, r.from, r.to)
+		}
+		away := g.to.Sub(g.from)
+		w.mu.Lock()
+		w.rep.Outside = max(w.rep.Outside, (away - within).Seconds())
+		w.mu.Unlock()
+		if away-within > margin {
+			w.violate("O3", "no handshake for %.1f s, and the restarts in it took %.1f s", away.Seconds(), within.Seconds())
+		}
+		if away > bound {
+			w.violate("O3", "no handshake for %.1f s", away.Seconds())
+		}
+		for _, f := range g.failed {
+			known := false
+			for _, r := range restarts {
+				known = known || overlap(f.from, f.to, r.from, r.to.Add(margin)) > 0
+			}
+			if !known {
+				w.violate("O3", "a handshake failed while nothing was restarted: %v", f.err)
+			}
+		}
+	}
+}
+
+// overlap is the time that two spans share.
+func overlap(a, b, c, d time.Time) time.Duration {
+	if a.Before(c) {
+		a = c
+	}
+	if b.After(d) {
+		b = d
+	}
+	return max(0, b.Sub(a))
 }

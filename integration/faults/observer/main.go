@@ -1,12 +1,14 @@
 // Command observer watches a host while virtrust changes it. It shares no code
 // with virtrust and believes nothing that virtrust says. It answers one JSON
-// request per line on a TCP connection.
+// request per line on a TCP connection that it opens.
 package main
 
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -15,16 +17,18 @@ import (
 
 // request is one line from the test.
 type request struct {
-	Op string `json:"op"` // watch, stop, snapshot, leftovers
+	Op string `json:"op"` // watch, stop, snapshot, leftovers, wall
 	// Of watch.
 	Fresh   bool `json:"fresh"`   // an onboarding: absent to whole once, back only by a revert
-	Restart bool `json:"restart"` // the daemon may be away for at most Window
+	Restart bool `json:"restart"` // the daemon may be away while systemd restarts it
 	Down    bool `json:"down"`    // the test itself takes the daemon away
+	// Wall is the firewall that owns the host: firewalld, ufw, nftables, iptables.
+	Wall string `json:"wall"`
 }
 
 // violation is one thing that must not be seen.
 type violation struct {
-	Observer string  `json:"observer"` // O1, O2, O3
+	Observer string  `json:"observer"` // O1, O2, O3, O5
 	At       float64 `json:"at"`       // seconds since the watch began
 	Text     string  `json:"text"`
 }
@@ -34,9 +38,12 @@ type report struct {
 	Samples    int         `json:"samples"`  // O1
 	Opens      int         `json:"opens"`    // O2, files opened
 	Connects   int         `json:"connects"` // O3
+	Failed     int         `json:"failed"`   // O3, handshakes
 	Longest    float64     `json:"longest"`  // O3, seconds without a good handshake
+	Outside    float64     `json:"outside"`  // O3, seconds of such a time in which nothing was restarted
 	Served     string      `json:"served"`   // last leaf, sha256
 	Disk       string      `json:"disk"`     // last server leaf on disk, sha256
+	Walls      int         `json:"walls"`    // O5
 	Violations []violation `json:"violations"`
 }
 
@@ -91,6 +98,9 @@ func start(r request) *watch {
 	} else {
 		w.violate("O2", "the host has no group kvm")
 	}
+	if w.Wall != "" {
+		run(w.walls)
+	}
 	ready.Wait()
 	return w
 }
@@ -125,7 +135,13 @@ func serve(c net.Conn) {
 			end()
 			out.Encode(old.rep)
 		case "snapshot":
-			out.Encode(snapshot())
+			out.Encode(snapshot(r.Wall))
+		case "wall":
+			look, err := lookAtWall(r.Wall)
+			if err != nil {
+				look.Live = []string{err.Error()}
+			}
+			out.Encode(look)
 		case "leftovers":
 			out.Encode(leftovers())
 		default:
@@ -135,24 +151,25 @@ func serve(c net.Conn) {
 }
 
 func main() {
-	if len(os.Args) == 3 {
-		if err := immutable(os.Args[1] == "+i", os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+	var err error
+	switch {
+	case len(os.Args) == 4 && os.Args[1] == "knock":
+		go knock(os.Args[2], os.Args[3])
+		_, _ = io.Copy(io.Discard, os.Stdin)
 		return
+	case len(os.Args) == 3:
+		err = immutable(os.Args[1] == "+i", os.Args[2])
+	case len(os.Args) == 2:
+		// Outward: the host's firewall lets in nothing but SSH.
+		var c net.Conn
+		if c, err = net.DialTimeout("tcp", os.Args[1], 30*time.Second); err == nil {
+			serve(c)
+		}
+	default:
+		err = errors.New("observer: wrong arguments")
 	}
-	l, err := net.Listen("tcp", os.Args[1])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
-	}
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		go serve(c)
 	}
 }

@@ -14,13 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// identities are the default paths that libvirt resolves.
-var identities = []struct{ name, cert, key string }{
-	{"server", "/etc/pki/libvirt/servercert.pem", "/etc/pki/libvirt/private/serverkey.pem"},
-	{"client", "/etc/pki/libvirt/clientcert.pem", "/etc/pki/libvirt/private/clientkey.pem"},
-}
+// identity is what one end of a connection resolves.
+type identity struct{ name, cert, key, ca string }
 
-const bundle = "/etc/pki/CA/cacert.pem"
+// identities are the default paths of libvirt, and those that QEMU finds in the
+// directory that qemu.conf names.
+var identities = []identity{
+	{"server", "/etc/pki/libvirt/servercert.pem", "/etc/pki/libvirt/private/serverkey.pem", "/etc/pki/CA/cacert.pem"},
+	{"client", "/etc/pki/libvirt/clientcert.pem", "/etc/pki/libvirt/private/clientkey.pem", "/etc/pki/CA/cacert.pem"},
+	{"QEMU server", "/etc/pki/qemu/server-cert.pem", "/etc/pki/qemu/server-key.pem", "/etc/pki/qemu/ca-cert.pem"},
+	{"QEMU client", "/etc/pki/qemu/client-cert.pem", "/etc/pki/qemu/client-key.pem", "/etc/pki/qemu/ca-cert.pem"},
+}
 
 // read is a file's content, or why there is none.
 func read(path string) (string, string) {
@@ -54,31 +58,31 @@ type signature struct {
 // moment is how the three names stand.
 type moment struct{ ca, cert, key signature }
 
-func at(cert, key string) moment { return moment{sign(bundle), sign(cert), sign(key)} }
+func at(id identity) moment { return moment{sign(id.ca), sign(id.cert), sign(id.key)} }
 
 type trio struct {
 	cert, key, ca       string
 	noCert, noKey, noCA string
 }
 
-func look(cert, key string) (t trio) {
-	t.ca, t.noCA = read(bundle)
-	t.cert, t.noCert = read(cert)
-	t.key, t.noKey = read(key)
+func look(id identity) (t trio) {
+	t.ca, t.noCA = read(id.ca)
+	t.cert, t.noCert = read(id.cert)
+	t.key, t.noKey = read(id.key)
 	return t
 }
 
 // pairs is O1.
 func (w *watch) pairs(first func()) {
 	whole := make([]bool, len(identities))
-	trust := false
+	trust := map[string]bool{}
 	verdicts := map[trio]string{}
 	seen := make([]moment, len(identities)) // last one that was read and found whole
 	for !w.stopped() {
 		for i, id := range identities {
 			// Two rounds that are equal show one moment between them.
-			now := at(id.cert, id.key)
-			if now != at(id.cert, id.key) {
+			now := at(id)
+			if now != at(id) {
 				continue
 			}
 			if whole[i] && now == seen[i] {
@@ -87,8 +91,8 @@ func (w *watch) pairs(first func()) {
 				w.mu.Unlock()
 				continue
 			}
-			a := look(id.cert, id.key)
-			if a != look(id.cert, id.key) || now != at(id.cert, id.key) {
+			a := look(id)
+			if a != look(id) || now != at(id) {
 				continue
 			}
 			w.mu.Lock()
@@ -96,11 +100,11 @@ func (w *watch) pairs(first func()) {
 			w.mu.Unlock()
 			switch {
 			case a.noCA == "":
-				trust = true
+				trust[id.ca] = true
 			case a.noCA != "absent":
-				w.violate("O1", "%s: %s", bundle, a.noCA)
-			case trust && !w.Fresh:
-				w.violate("O1", "%s is gone", bundle)
+				w.violate("O1", "%s: %s", id.ca, a.noCA)
+			case trust[id.ca] && !w.Fresh:
+				w.violate("O1", "%s is gone", id.ca)
 			}
 			if a.noCert == "absent" && a.noKey == "absent" {
 				if whole[i] && !w.Fresh {

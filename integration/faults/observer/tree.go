@@ -11,10 +11,10 @@ import (
 )
 
 // snapshot is every name under the trees that virtrust manages, with type,
-// mode, owner and content.
-func snapshot() map[string]string {
+// mode, owner and content, and the firewall's live rules.
+func snapshot(kind string) map[string]string {
 	out := map[string]string{}
-	for _, root := range []string{"/etc/pki", "/etc/libvirt"} {
+	for _, root := range []string{"/etc/pki", "/etc/libvirt", "/etc/nftables.conf", "/etc/iptables", "/etc/ufw", "/etc/firewalld"} {
 		filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return nil
@@ -47,6 +47,13 @@ func snapshot() map[string]string {
 			out[p] = fmt.Sprintf("%s %d:%d %s", info.Mode(), st.Uid, st.Gid, what)
 			return nil
 		})
+	}
+	lines, err := wallLines(kind)
+	if err != nil {
+		out["firewall"] = err.Error()
+	}
+	for _, l := range lines {
+		out["rule "+l] += "."
 	}
 	for _, q := range []string{"is-enabled", "is-active"} {
 		b, _ := exec.Command("systemctl", q, "libvirtd-tls.socket").Output()
