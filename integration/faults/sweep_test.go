@@ -3,6 +3,7 @@ package faults
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,8 +13,9 @@ import (
 
 // fast kinds of transport faults; silence_test.go has the slow ones.
 var (
-	fast = []string{cutBefore, cutAfter, killBefore, killAfter, interrupt1, interrupt2, terminate1, terminate2}
-	cuts = []string{cutBytesUp, cutBytesDn}
+	fast    = []string{cutBefore, cutAfter, killBefore, killAfter}
+	signals = []string{interrupt1, interrupt2, terminate1, terminate2}
+	cuts    = []string{cutBytesUp, cutBytesDn}
 )
 
 // recoveries are taken in turn; waiting is real time and so the rarest.
@@ -124,10 +126,9 @@ func trialsOf(list []scenario, sizes map[string]size, kinds []string, stride int
 		}
 		// Chunks vary a little with timing: well past the end is past it.
 		for n := 1 + k%stride; n < longest+8; n += stride {
-			sc := list[(n/stride+k)%len(list)]
-			if n < sizes[sc.name].chunks+8 {
-				out = append(out, trial{scenario: sc, fault: fault{kind: kind, n: n}, canAsk: true})
-			}
+			long := slices.DeleteFunc(slices.Clone(list), func(sc scenario) bool { return n >= sizes[sc.name].chunks+8 })
+			sc := long[(n/stride+k)%len(long)]
+			out = append(out, trial{scenario: sc, fault: fault{kind: kind, n: n}, canAsk: true})
 		}
 		out = append(out, trial{scenario: list[k%len(list)], fault: fault{kind: kind, n: 3 * longest}, canAsk: true})
 	}
@@ -162,9 +163,9 @@ func TestTransport(t *testing.T) {
 	t.Logf("undisturbed: %+v", sizes)
 	var trials []trial
 	if full {
-		trials = append(trialsOf(list, sizes, fast, stride(t, 1), r, 0), trialsOf(list, sizes, cuts, 1, r, 10)...)
+		trials = slices.Concat(trialsOf(list, sizes, fast, stride(t, 1), r, 0), trialsOf(list, sizes, signals, 3*stride(t, 1), r, 0), trialsOf(list, sizes, cuts, 1, r, 10))
 	} else {
-		trials = append(trialsOf(list, sizes, []string{cutBefore, cutAfter, killBefore, killAfter}, 9, r, 0), trialsOf(list, sizes, cuts, 1, r, 2)...)
+		trials = append(trialsOf(list, sizes, fast, 9, r, 0), trialsOf(list, sizes, cuts, 1, r, 2)...)
 		for i := range trials {
 			if trials[i].recovery == byWaiting {
 				trials[i].recovery = byTimer

@@ -80,15 +80,15 @@ func (w *watch) pairs(first func()) {
 	seen := make([]moment, len(identities)) // last one that was read and found whole
 	for !w.stopped() {
 		for i, id := range identities {
-			// Two rounds that are equal show one moment between them.
 			now := at(id)
-			if now != at(id) {
-				continue
-			}
 			if whole[i] && now == seen[i] {
 				w.mu.Lock()
 				w.rep.Samples++
 				w.mu.Unlock()
+				continue
+			}
+			// Two rounds that are equal show one moment between them.
+			if now != at(id) {
 				continue
 			}
 			a := look(id)
@@ -135,7 +135,7 @@ func (w *watch) pairs(first func()) {
 			}
 		}
 		first()
-		time.Sleep(time.Millisecond)
+		time.Sleep(2 * time.Millisecond)
 	}
 	if c, no := read(identities[0].cert); no == "" {
 		if block, _ := pem.Decode([]byte(c)); block != nil {

@@ -39,8 +39,8 @@ func wallLines(kind string) ([]string, error) {
 		for l := range strings.Lines(string(text)) {
 			l = strings.TrimSpace(counters.ReplaceAllString(l, ""))
 			switch {
-			case l == "", l == "}", strings.HasPrefix(l, "#"):
-				continue
+			case l == "", l == "}", strings.HasPrefix(l, "#"), strings.Contains(l, "-caps-test"):
+				continue // ufw asks the kernel what it can with chains that nothing leads to
 			case strings.HasPrefix(l, "table "), strings.HasPrefix(l, "*"):
 				head = l
 			case strings.HasPrefix(l, "chain "):
