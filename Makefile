@@ -37,7 +37,7 @@ test: $(if $(filter 0,$(shell id -u)),deps) ## run all tests, with root also tho
 
 # Hundreds of applies, each with one fault; most labs only wait, so several run at once.
 test-faults: deps ## run the whole sweep of faults on real hosts (root)
-	REQUIRE_LAB=1 VIRTRUST_FAULTS=full $(GO) test -tags faults -count=1 -timeout 90m -parallel 4 -v $(TESTARGS) ./integration/faults
+	REQUIRE_LAB=1 VIRTRUST_FAULTS=full $(GO) test -tags faults -count=1 -timeout 90m -parallel 16 -v $(TESTARGS) ./integration/faults
 
 test-short: ## run the tests that need no lab and little time
 	$(GO) test -short -timeout 5m $(TESTARGS) $(shell $(GO) list $(PKGS) | grep -v -e /integration/)

@@ -154,7 +154,7 @@ func TestHost(t *testing.T) {
 	for _, s := range sites {
 		s.must(smallTrees)
 	}
-	sweep(t, sites, trials)
+	sweep(t, sites, trials, false)
 }
 
 // TestSFTP has the n-th SFTP request answered with each error, with an error
@@ -200,5 +200,5 @@ func TestSFTP(t *testing.T) {
 			})
 		}
 	}
-	sweep(t, sites, trials)
+	sweep(t, sites, trials, false)
 }

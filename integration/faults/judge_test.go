@@ -121,7 +121,7 @@ func (s *site) try(tr trial) *outcome {
 		opts = append(opts, "restart")
 	}
 	s.ask(&ready, "watch", opts...)
-	watched := time.Now()
+	watched := s.knocks.begin()
 	if tr.before != nil {
 		tr.before(s)
 	}

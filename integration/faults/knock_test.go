@@ -21,6 +21,7 @@ const knocker = "10.77.0.250"
 
 // knocks opens SSH on a host all the time.
 type knocks struct {
+	in     io.Writer
 	mu     sync.Mutex
 	opened int
 	failed map[time.Time]string
@@ -31,7 +32,6 @@ func startKnocking(t testing.TB, l *lab.Lab, h *lab.Host) *knocks {
 	if out, err := l.Command(t.Context(), "ip", "addr", "replace", knocker+"/32", "dev", "lo").CombinedOutput(); err != nil {
 		t.Fatalf("a second address: %v\n%s", err, out)
 	}
-	k := &knocks{failed: map[time.Time]string{}}
 	cmd := l.Command(context.WithoutCancel(t.Context()), bin.observer, "knock", net.JoinHostPort(h.Addresses.Management4.String(), "22"), knocker)
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -44,6 +44,7 @@ func startKnocking(t testing.TB, l *lab.Lab, h *lab.Host) *knocks {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	k := &knocks{in: in, failed: map[time.Time]string{}}
 	var read sync.WaitGroup
 	read.Go(func() { k.read(out) })
 	t.Cleanup(func() { stopKnocking(in, &read, cmd) })
@@ -70,10 +71,21 @@ func (k *knocks) read(out io.Reader) {
 	}
 }
 
+// begin has it knock until since is asked.
+func (k *knocks) begin() time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.opened = 0
+	clear(k.failed)
+	fmt.Fprintln(k.in, "on")
+	return time.Now()
+}
+
 // since is what did not open from then on.
 func (k *knocks) since(began time.Time) []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	fmt.Fprintln(k.in, "off")
 	var out []string
 	for at, why := range k.failed {
 		if at.After(began) {

@@ -8,13 +8,13 @@ import "testing"
 // answers.
 var slow = []string{blackhole, stall}
 
-// TestSilence drops answers, or everything, from every operation on.
+// TestSilence drops answers, or everything, from every operation on, in turn.
 func TestSilence(t *testing.T) {
 	t.Parallel()
 	r := seed(t)
-	sites := startHosts(t, 12) // they mostly wait
+	sites := startHosts(t, 12)
 	sizes := measure(t, sites[0], scenarios)
-	trials := trialsOf(scenarios, sizes, slow, stride(t, 1), r, 0)
-	sweep(t, sites, trials)
+	trials := trialsOf(scenarios, sizes, slow, stride(t, len(slow)), r, 0)
+	sweep(t, sites, trials, true)
 	complete(t, trials)
 }

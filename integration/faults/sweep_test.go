@@ -50,16 +50,27 @@ func measure(t testing.TB, s *site, list []scenario) map[string]size {
 	return sizes
 }
 
-// sweep carries trials out on several hosts at once.
-func sweep(t *testing.T, sites []*site, trials []trial) {
+// busy limits how many trials of all tests are at work at once: beyond that
+// they would disturb each other.
+var busy = make(chan bool, 6)
+
+// sweep carries trials out on several hosts at once. Those that mostly wait do
+// not count as work.
+func sweep(t *testing.T, sites []*site, trials []trial, waiting bool) {
 	t.Helper()
 	work := make(chan trial)
 	var wg sync.WaitGroup
 	for _, s := range sites {
 		wg.Go(func() {
 			for tr := range work {
+				if !waiting {
+					busy <- true
+				}
 				began := time.Now()
 				o := s.try(tr)
+				if !waiting {
+					<-busy
+				}
 				record(t, o)
 				if testing.Verbose() {
 					t.Logf("%s %-10s %s n=%d struck=%v: %s (%.1f s)", s.host.Name, tr.scenario.name, tr.fault.kind, tr.fault.n, o.struck, o.result, time.Since(began).Seconds())
@@ -163,7 +174,7 @@ func TestTransport(t *testing.T) {
 	t.Logf("undisturbed: %+v", sizes)
 	var trials []trial
 	if full {
-		trials = slices.Concat(trialsOf(list, sizes, fast, stride(t, 1), r, 0), trialsOf(list, sizes, signals, 3*stride(t, 1), r, 0), trialsOf(list, sizes, cuts, 1, r, 10))
+		trials = slices.Concat(trialsOf(list, sizes, fast, stride(t, 1), r, 0), trialsOf(list, sizes, signals, 4*stride(t, 1), r, 0), trialsOf(list, sizes, cuts, 1, r, 6))
 	} else {
 		trials = append(trialsOf(list, sizes, fast, 9, r, 0), trialsOf(list, sizes, cuts, 1, r, 2)...)
 		for i := range trials {
@@ -172,7 +183,7 @@ func TestTransport(t *testing.T) {
 			}
 		}
 	}
-	sweep(t, sites, trials)
+	sweep(t, sites, trials, false)
 	complete(t, trials)
 }
 

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -154,9 +153,7 @@ func main() {
 	var err error
 	switch {
 	case len(os.Args) == 4 && os.Args[1] == "knock":
-		go knock(os.Args[2], os.Args[3])
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		return
+		knock(os.Stdin, os.Args[2], os.Args[3])
 	case len(os.Args) == 3:
 		err = immutable(os.Args[1] == "+i", os.Args[2])
 	case len(os.Args) == 2:
