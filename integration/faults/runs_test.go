@@ -48,8 +48,8 @@ func TestReboot(t *testing.T) {
 	t.Parallel()
 	const kind = "host goes down between switch and confirmation"
 	s := startHosts(t, 1)[0]
-	list := []scenario{renewal, onboarding, settings, adoption}
-	rounds := 6
+	list := []scenario{renewal, onboarding, settings, adoption, firewall}
+	rounds := 4
 	if !full {
 		list, rounds = list[:1], 1
 	}
@@ -131,7 +131,7 @@ func TestTwoRuns(t *testing.T) {
 		rounds = 2
 	}
 	for i := range rounds {
-		sc := []scenario{renewal, settings}[i%2]
+		sc := []scenario{renewal, settings, firewall}[i%3]
 		sc.prepare(s)
 		before := s.fence()
 		a := s.start(programLimit, applyArgs("1m")...)
