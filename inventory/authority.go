@@ -14,14 +14,17 @@ func (l *loader) decodeAuthorities() {
 		for _, i := range d.instances {
 			r := l.instanceReader(d.node, i)
 			v := Authority{Name: i.name, Source: sourceRange(d.node.rng)}
-			v.Kind = r.word("kind", "local", "local")
+			v.Kind = r.word("kind", "local", "local", "exec", "offline", "step", "vault")
+			r.external(&v)
 			r.word("per", "fleet", "fleet")
 			org, at, ok := r.text("organization", "")
 			if err := checkOrganization(org, v.Name); ok && err != nil {
 				r.problem(at, "Unfit organization", "It becomes part of certificates' subjects. "+sentence(err.Error()))
 			}
 			v.Organization = org
-			v.PassphraseFrom = r.passphrase()
+			if !v.External() {
+				v.PassphraseFrom = r.secret("passphrase_from")
+			}
 			key := &node{spec: keySpec}
 			if k := d.node.find("key", ""); k != nil {
 				key = k
@@ -36,7 +39,7 @@ func (l *loader) decodeAuthorities() {
 			v.KeyDirectory = r.localPath("key_directory", v.Directory)
 			l.fleet.Authorities = append(l.fleet.Authorities, v)
 			if !r.bad && plainName.MatchString(v.Name) && !l.hasFiles(v.Name) {
-				l.noteAt(d.node.labelRange(), fmt.Sprintf("Authority %q has no files yet", v.Name), "Run virtrust ca init before the first plan.")
+				l.noteAt(d.node.labelRange(), fmt.Sprintf("Authority %q has no files yet", v.Name), map[bool]string{false: "Run virtrust ca init before the first plan.", true: "Bring its certificate in with virtrust ca import before the first plan."}[v.External()])
 			}
 		}
 	}
@@ -70,9 +73,9 @@ func checkOrganization(org, authority string) error {
 	return pki.CheckSubjectText(pki.CAProfile{Organization: org, Name: authority, Number: 999}.CommonName())
 }
 
-// passphrase reads where a passphrase comes from. It opens nothing.
-func (r *reader) passphrase() string {
-	s, i, ok := r.text("passphrase_from", "prompt")
+// secret reads where a secret comes from. It opens nothing.
+func (r *reader) secret(name string) string {
+	s, i, ok := r.text(name, "prompt")
 	if !ok {
 		return s
 	}
@@ -86,7 +89,7 @@ func (r *reader) passphrase() string {
 	default:
 		// The text may be a passphrase, so it is not repeated.
 		r.bad = true
-		r.l.diags.add(Diagnostic{Severity: SeverityError, Summary: "Unfit source of a passphrase", Source: span(i.rng), secret: true, Detail: `Write "prompt", "env:NAME", "file:PATH" or "command:…". A passphrase itself does not belong into the configuration.`})
+		r.l.diags.add(Diagnostic{Severity: SeverityError, Summary: "Unfit source of a secret", Source: span(i.rng), secret: true, Detail: `Write "prompt", "env:NAME", "file:PATH" or "command:…". A secret itself does not belong into the configuration.`})
 		return "prompt"
 	}
 	return s

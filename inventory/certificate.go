@@ -73,6 +73,11 @@ func (l *loader) certificate(r *reader, places map[string]*node) Certificate {
 	} else {
 		r.missing("install", "install { directory = …, cert = …, key = … } with each attribute on its own line")
 	}
+	if a != nil {
+		if signer, ok := l.fleet.Authority(a.name); ok {
+			c.Foreign = signer.External()
+		}
+	}
 	if a != nil && lifetimesFit {
 		l.checkOutlives(r, c, a)
 	}
@@ -127,7 +132,7 @@ func (r *reader) lifetimes(c *Certificate) bool {
 // lifetime by a fresh authority.
 func (l *loader) checkOutlives(r *reader, c Certificate, a *ref) {
 	authority, ok := l.fleet.Authority(a.name)
-	if !ok || c.Lifetime < authority.Lifetime {
+	if !ok || authority.External() || c.Lifetime < authority.Lifetime {
 		return
 	}
 	rng := r.n.rng

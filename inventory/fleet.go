@@ -123,11 +123,10 @@ type Network struct {
 	Source   Range          `json:"source"`
 }
 
-// Authority is a declared certification authority. Only the local kind
-// can be carried out so far.
+// Authority is a declared certification authority.
 type Authority struct {
 	Name         string `json:"name"`
-	Kind         string `json:"kind"` // local
+	Kind         string `json:"kind"` // local, exec, offline, step or vault
 	Organization string `json:"organization"`
 	// PassphraseFrom is a reference (prompt, env:NAME, file:PATH,
 	// command:…), never a passphrase.
@@ -139,7 +138,12 @@ type Authority struct {
 	Directory string `json:"directory"`
 	// KeyDirectory holds gN.key.age, absolute; default Directory.
 	KeyDirectory string `json:"key_directory"`
-	Source       Range  `json:"source"`
+	// Of one kind each, nil for the others.
+	Exec    *ExecAuthority    `json:"exec,omitempty"`
+	Offline *OfflineAuthority `json:"offline,omitempty"`
+	Step    *StepAuthority    `json:"step,omitempty"`
+	Vault   *VaultAuthority   `json:"vault,omitempty"`
+	Source  Range             `json:"source"`
 }
 
 // Policy is what must be true of a host, all defaults filled in.
@@ -161,8 +165,9 @@ type Policy struct {
 // Certificate is one identity of a host.
 type Certificate struct {
 	Name      string   `json:"name"`
-	Authority string   `json:"authority"` // name of an Authority of the fleet
-	Usages    []string `json:"usages"`    // server, client
+	Authority string   `json:"authority"`         // name of an Authority of the fleet
+	Foreign   bool     `json:"foreign,omitempty"` // that authority is external
+	Usages    []string `json:"usages"`            // server, client
 	// Networks whose names and addresses it carries; empty means every
 	// nic of the host and its address.
 	Networks     []string      `json:"networks,omitempty"`

@@ -54,7 +54,7 @@ var (
 	keySpec       = &blockSpec{kind: "key", attrs: []string{"algorithm"}}
 	authoritySpec = &blockSpec{kind: "authority", labels: []string{"name"},
 		attrs:  []string{"kind", "organization", "passphrase_from", "lifetime", "key_directory", "per"},
-		blocks: []*blockSpec{keySpec}}
+		blocks: append([]*blockSpec{keySpec}, externalSpecs...)}
 	certificateSpec = &blockSpec{kind: "certificate", labels: []string{"name"},
 		attrs: []string{"enabled", "authority", "usages", "networks", "scope", "lifetime", "renew_before", "key_usage", "needed_for"},
 		blocks: []*blockSpec{keySpec, {kind: "install",

@@ -85,6 +85,15 @@ type RefusedError struct{ Text string }
 
 func (e *RefusedError) Error() string { return e.Text }
 
+// WaitingError says that a certificate waits for a signature that people or a
+// queue will give. Nothing is wrong; the next apply goes on.
+type WaitingError struct {
+	Certificate string
+	Text        string // where it waits and what to do
+}
+
+func (e *WaitingError) Error() string { return "certificate." + e.Certificate + ": " + e.Text }
+
 // ErrLost is wrapped by errors after which it is not known whether the last
 // script ran on the host.
 var ErrLost = errors.New("the connection was lost")

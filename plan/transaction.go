@@ -62,7 +62,10 @@ func (r *Runner) host(ctx context.Context, h *HostPlan) HostReport {
 		}
 	}
 	var locked *LockedError
+	var waiting *WaitingError
 	switch {
+	case errors.As(workErr, &waiting) && out == Untouched:
+		return fail(step, Waiting, workErr)
 	case errors.As(workErr, &locked):
 		return fail(step, Held, workErr)
 	case out == Committed:

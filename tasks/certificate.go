@@ -62,7 +62,9 @@ func (b build) certificate(c inventory.Certificate) (*certificate, error) {
 	if out.rolling {
 		out.peers = b.domain(c.Authority)
 	}
-	if len(issuer.Subject.Organization) > 0 {
+	if out.profile.Foreign = c.Foreign; c.Foreign {
+		out.profile.OrganizationalUnit = ""
+	} else if len(issuer.Subject.Organization) > 0 {
 		out.profile.Organization = issuer.Subject.Organization[0]
 	}
 	for _, u := range c.Usages {
@@ -267,6 +269,13 @@ func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Find
 	leaf := c.leaf(h)
 	d := c.decide(h, now)
 	if !d.Issue {
+		if extra := pki.Excess(leaf, c.profile); len(extra) > 0 {
+			found = append(found, plan.Finding{
+				Code: "usage-too-wide", Severity: plan.Warning, Task: id,
+				Text: fmt.Sprintf("%s may also be used as %s, which was not asked for: authority %q gives that to everything it signs", c.certPath(), extra[0], c.cert.Authority),
+				Hint: "let the authority's template or role follow the usages of the request",
+			})
+		}
 		if d.Reload {
 			ops = append(ops, plan.Activate{Meta: plan.Meta{Task: id, Wave: plan.WaveIdentity, Reason: d.Reason}, Unit: libvirtdService, How: plan.Reload})
 		}

@@ -195,7 +195,7 @@ func (a *app) load(notes bool) (*inventory.Fleet, error) {
 func (a *app) secretOptions(fleet *inventory.Fleet, name string, confirm bool) authority.Options {
 	o := authority.Options{Prompt: a.prompt, Label: "Passphrase of authority " + name, Confirm: confirm, AllowExec: a.exec, Dir: fleet.Dir, Stderr: a.err}
 	for _, au := range fleet.Authorities {
-		if n, ok := authority.EnvReference(au.PassphraseFrom); ok {
+		if n, ok := authority.EnvReference(au.SecretFrom()); ok {
 			o.HideEnv = append(o.HideEnv, n)
 		}
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/virtrust/virtrust/internal/authority"
 	"github.com/virtrust/virtrust/internal/ledger"
 	"github.com/virtrust/virtrust/internal/remote"
 	"github.com/virtrust/virtrust/internal/report"
@@ -100,7 +99,7 @@ func commandLine() string { return strings.Join(os.Args[1:], " ") }
 
 // apply carries a plan out and prints the report.
 func (f *fleet) apply(ctx context.Context, p *plan.Plan, command string) error {
-	run := &applyRun{fleet: f, id: ledger.NewRunID(f.app.now()), authorities: map[string]*authority.Local{}, done: map[string]bool{}, plan: p}
+	run := &applyRun{fleet: f, id: ledger.NewRunID(f.app.now()), authorities: map[string]signer{}, done: map[string]bool{}, plan: p}
 	change, _, _, _ := p.Count()
 	if change > 0 {
 		if err := run.open(ctx, command); err != nil {

@@ -28,7 +28,8 @@ type applyRun struct {
 	ledger *ledger.Ledger
 
 	signing     sync.Mutex
-	authorities map[string]*authority.Local
+	authorities map[string]signer
+	secrets     []authority.Secret // that they use until close
 
 	doneMu sync.Mutex
 	done   map[string]bool // hosts that have what the configuration wants
@@ -39,7 +40,12 @@ type applyRun struct {
 // open opens the ledger and the authorities that will sign, before the first
 // host is touched.
 func (r *applyRun) open(ctx context.Context, command string) error {
-	l, err := ledger.Open(ctx, r.LedgerPath, ledger.Existing, ledger.WithClock(r.app.now))
+	mode := ledger.Existing
+	if r.onlyExternal() {
+		// No serial is drawn here, so nothing is lost with a ledger.
+		mode = ledger.Create
+	}
+	l, err := ledger.Open(ctx, r.LedgerPath, mode, ledger.WithClock(r.app.now))
 	if err != nil {
 		if errors.Is(err, ledger.ErrMissing) {
 			return &exitCode{exitRefused, &hinted{err, "apply needs the ledger of these authorities: copy it to " + r.LedgerPath}}
@@ -71,32 +77,12 @@ func (r *applyRun) open(ctx context.Context, command string) error {
 	return nil
 }
 
-// unlock opens an authority's key.
-func (r *applyRun) unlock(ctx context.Context, name string) error {
-	decl, ok := r.Fleet.Authority(name)
-	if !ok {
-		return &exitCode{exitRefused, fmt.Errorf("authority %q is not in the configuration", name)}
-	}
-	a, err := authority.Open(ctx, name, decl.Directory, decl.KeyDirectory, r.ledger, r.app.now)
-	if err != nil {
-		if errors.Is(err, ledger.ErrForeign) {
-			return &exitCode{exitRefused, err}
-		}
-		return err
-	}
-	err = a.Unlock(ctx, func(ctx context.Context) (authority.Secret, error) {
-		return authority.Resolve(ctx, decl.PassphraseFrom, r.app.secretOptions(r.Fleet, name, false))
-	})
-	if err != nil {
-		return err
-	}
-	r.authorities[name] = a
-	return nil
-}
-
 func (r *applyRun) close() {
 	for _, a := range r.authorities {
 		_ = a.Close()
+	}
+	for _, x := range r.secrets {
+		x.Wipe()
 	}
 	if r.ledger != nil {
 		_ = r.ledger.Close()
@@ -210,6 +196,9 @@ func (r *applyRun) sign(ctx context.Context, host string, o plan.Enrol, csr []by
 		return nil, fmt.Errorf("the host's request: %w", err)
 	}
 	chain, err := a.Sign(ctx, authority.Request{Run: r.id, Host: host, CSR: req, Profile: o.Profile})
+	if errors.Is(err, authority.ErrPending) {
+		return nil, &plan.WaitingError{Certificate: o.Certificate, Text: err.Error()}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ import (
 
 func (a *app) caCmd() *cobra.Command {
 	c := &cobra.Command{Use: "ca", Short: "Make and show certification authorities", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(a.caInitCmd(), a.caListCmd(), a.caShowCmd(), a.caExportCmd())
+	c.AddCommand(a.caInitCmd(), a.caImportCmd(), a.caListCmd(), a.caShowCmd(), a.caExportCmd())
 	return c
 }
 
@@ -52,6 +52,9 @@ passphrase of the authority's passphrase_from. Nothing is ever overwritten.`,
 			result := "failed"
 			defer func() { _ = l.EndRun(c.Context(), id, result) }()
 			for _, d := range todo {
+				if d.External() {
+					return &hinted{fmt.Errorf("authority %q is of kind %s: its certificate is made elsewhere", d.Name, d.Kind), "run `virtrust ca import " + d.Name + " CHAIN.pem`"}
+				}
 				secret, err := authority.Resolve(c.Context(), d.PassphraseFrom, a.secretOptions(inv, d.Name, true))
 				if err != nil {
 					return err
@@ -100,7 +103,7 @@ func toInit(inv *inventory.Fleet, names []string) ([]*inventory.Authority, error
 		if err != nil {
 			return nil, err
 		}
-		if len(have.Generations) == 0 {
+		if len(have.Generations) == 0 && !d.External() {
 			out = append(out, d)
 		}
 	}

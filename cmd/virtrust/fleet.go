@@ -91,14 +91,42 @@ func readTrust(ctx context.Context, inv *inventory.Fleet) (pki.Trust, error) {
 		return pki.Trust{}, err
 	}
 	defer func() { _ = l.Close() }()
-	return l.Trust(ctx, public)
+	return completed(ctx, inv, public, l)
+}
+
+// completed completes the public files with what the ledger knows. An external
+// authority that came with the configuration, from another machine, is recorded
+// by the first apply.
+func completed(ctx context.Context, inv *inventory.Fleet, public []pki.Authority, l *ledger.Ledger) (pki.Trust, error) {
+	var known, fresh []pki.Authority
+	for _, p := range public {
+		d, _ := inv.Authority(p.Name)
+		if d != nil && d.External() {
+			have, err := l.Generations(ctx, p.Name)
+			if err != nil {
+				return pki.Trust{}, err
+			}
+			if len(have) == 0 {
+				fresh = append(fresh, p)
+				continue
+			}
+		}
+		known = append(known, p)
+	}
+	t, err := l.Trust(ctx, known)
+	t.Authorities = append(t.Authorities, fresh...)
+	return t, err
 }
 
 // ready refuses when an authority that a policy uses has no files yet.
 func (f *fleet) ready(hosts []*inventory.Host) error {
 	for _, h := range hosts {
 		for _, name := range f.trust.Missing(tasks.Authorities(h)...) {
-			return &hinted{fmt.Errorf("authority %q has no certificate yet", name), "run `virtrust ca init " + name + "`"}
+			hint := "run `virtrust ca init " + name + "`"
+			if d, ok := f.Authority(name); ok && d.External() {
+				hint = "run `virtrust ca import " + name + " CHAIN.pem`"
+			}
+			return &hinted{fmt.Errorf("authority %q has no certificate yet", name), hint}
 		}
 	}
 	return nil

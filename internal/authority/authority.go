@@ -1,6 +1,9 @@
-// Package authority signs certificates. It holds the local CA: its public
+// Package authority has certificates signed. It holds the local CA: its public
 // files, its key encrypted with a passphrase, and how a passphrase is found
-// from a reference. Each signature is recorded in the ledger before it is made.
+// from a reference; and the ways to CAs that other people run: a program, a
+// folder that is carried to another machine, step-ca, Vault and OpenBao. What a
+// local CA signs is recorded in the ledger before it is signed, what others
+// sign is checked and recorded when it comes back.
 package authority
 
 import (
@@ -17,6 +20,8 @@ var (
 	ErrPending = errors.New("the authority has not signed yet")
 	// ErrNotInitialised means that an authority has no files.
 	ErrNotInitialised = errors.New("the authority is not initialised; run virtrust ca init")
+	// ErrNotImported means that of an external authority no certificate is here.
+	ErrNotImported = errors.New("its certificate is not here; run virtrust ca import")
 	// ErrExists means that an authority, or part of one, is already there.
 	ErrExists = errors.New("the authority already exists")
 	// ErrHalfMade means that an init was interrupted and left some files.
@@ -44,4 +49,7 @@ type Authority interface {
 	Sign(ctx context.Context, r Request) ([]*x509.Certificate, error)
 }
 
-var _ Authority = (*Local)(nil)
+var (
+	_ Authority = (*Local)(nil)
+	_ Authority = (*External)(nil)
+)

@@ -27,6 +27,9 @@ const (
 
 var publicName = regexp.MustCompile(`^g([1-9][0-9]{0,3})\.(crt|crl)$`)
 
+// ourSubject is the form of the names that Init gives, see CAProfile.CommonName.
+var ourSubject = regexp.MustCompile(`^(.+ )?[a-z0-9][a-z0-9-]* g[0-9]+$`)
+
 func certName(number int) string { return fmt.Sprintf("g%d.crt", number) }
 func crlName(number int) string  { return fmt.Sprintf("g%d.crl", number) }
 func keyName(number int) string  { return fmt.Sprintf("g%d.key.age", number) }
@@ -110,8 +113,12 @@ func readGeneration(name string, number int, path string) (pki.Generation, error
 	if len(cert.Subject.Organization) > 0 {
 		p.Organization = cert.Subject.Organization[0]
 	}
-	if cert.Subject.CommonName != p.CommonName() {
+	// A subject of another form is that of somebody else's CA.
+	if ourSubject.MatchString(cert.Subject.CommonName) && cert.Subject.CommonName != p.CommonName() {
 		return none, fmt.Errorf("it is the certificate of %q, not of %q: the file is misplaced or renamed", cert.Subject.CommonName, p.CommonName())
+	}
+	if !cert.IsCA || !cert.BasicConstraintsValid {
+		return none, fmt.Errorf("%q is no CA", cert.Subject.CommonName)
 	}
 	g := pki.NewGeneration(number, pki.PhaseIssuing, cert)
 	for i, c := range bundle.Certs {

@@ -54,6 +54,9 @@ type Profile struct {
 	KeyAlgorithm       KeyAlgorithm  `json:"key_algorithm,omitempty"`       // empty means ECDSAP256
 	KeyUsage           KeyUsage      `json:"key_usage,omitempty"`           // empty means KeyUsageCompatible
 	Lifetime           time.Duration `json:"lifetime"`                      // from signing to notAfter
+	// Foreign says that somebody else's CA signs: it chooses the subject but for
+	// its CN, and may give more usages than were asked for.
+	Foreign bool `json:"foreign,omitempty"`
 }
 
 // Bounds of a profile. 825 days was the last limit that public CAs had for

@@ -3,6 +3,7 @@ package pki
 import (
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -82,12 +83,18 @@ func Compare(leaf *x509.Certificate, p Profile, issuerKeyIDs []string) []Differe
 	if id := hexID(leaf.AuthorityKeyId); id == "" || !slices.Contains(issuerKeyIDs, id) {
 		add(FieldIssuer, orNone(id), orNone(strings.Join(issuerKeyIDs, " or ")))
 	}
-	subject := func(o, ou, cn string) string { return fmt.Sprintf("O=%s,OU=%s,CN=%s", o, ou, cn) }
-	first := func(s []string) string { return strings.Join(s, "+") }
-	add(FieldSubject, subject(first(leaf.Subject.Organization), first(leaf.Subject.OrganizationalUnit), leaf.Subject.CommonName),
-		subject(p.Organization, p.OrganizationalUnit, p.CommonName))
+	if p.Foreign {
+		add(FieldSubject, "CN="+leaf.Subject.CommonName, "CN="+p.CommonName)
+	} else {
+		subject := func(o, ou, cn string) string { return fmt.Sprintf("O=%s,OU=%s,CN=%s", o, ou, cn) }
+		first := func(s []string) string { return strings.Join(s, "+") }
+		add(FieldSubject, subject(first(leaf.Subject.Organization), first(leaf.Subject.OrganizationalUnit), leaf.Subject.CommonName),
+			subject(p.Organization, p.OrganizationalUnit, p.CommonName))
+	}
 	add(FieldNames, namesOf(leaf, p), wantedNames(p))
-	add(FieldUsages, usagesOf(leaf), joinSorted(p.Usages))
+	if !p.Foreign || !covers(leaf, p.Usages) {
+		add(FieldUsages, usagesOf(leaf), joinSorted(p.Usages))
+	}
 	add(FieldKey, string(AlgorithmOf(leaf.PublicKey)), string(p.Algorithm()))
 	return out
 }
@@ -116,6 +123,35 @@ func namesOf(leaf *x509.Certificate, p Profile) string {
 		}
 	}
 	return orNone(joinSorted(names))
+}
+
+// Excess lists the usages of a leaf that its profile does not ask for.
+func Excess(leaf *x509.Certificate, p Profile) []Usage {
+	var out []Usage
+	for _, u := range []Usage{UsageServer, UsageClient} {
+		if !slices.Contains(p.Usages, u) && covers(leaf, []Usage{u}) {
+			out = append(out, u)
+		}
+	}
+	return out
+}
+
+// covers tells whether a leaf may be used in every one of the roles.
+func covers(leaf *x509.Certificate, usages []Usage) bool {
+	if !hasExtension(leaf, oidExtPurpose) {
+		return true
+	}
+	have := purposes(leaf)
+	for _, u := range usages {
+		id := oidServerAuth
+		if u == UsageClient {
+			id = oidClientAuth
+		}
+		if !slices.ContainsFunc(have, func(o asn1.ObjectIdentifier) bool { return o.Equal(id) || o.Equal(oidAnyPurpose) }) {
+			return false
+		}
+	}
+	return true
 }
 
 func usagesOf(leaf *x509.Certificate) string {

@@ -104,6 +104,9 @@ func (s *Session) endOnce(ctx context.Context, commit bool) (plan.Outcome, error
 			switch o := o.(type) {
 			case plan.Enrol:
 				fmt.Fprintf(&b, "\tprune %s\n", q(o.Tree))
+				if o.Profile.Foreign {
+					fmt.Fprintf(&b, "\trm -rf -- \"$S\"/waiting/%s\n", q(o.Certificate))
+				}
 			case plan.Activate:
 				for _, l := range o.Loads {
 					fmt.Fprintf(&b, "\tloaded %s %s %s\n", q(o.Unit), q(l.Item), q(l.Digest))

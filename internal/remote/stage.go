@@ -197,12 +197,14 @@ func (s *Session) Stage(ctx context.Context, ops plan.Ops, sign plan.SignFunc) e
 			fmt.Fprintf(&b, "take %s %s %s\n", dir, facts.Quote(t.key.enrol.Adopt.Cert), facts.Quote(t.key.enrol.Adopt.Key))
 			continue
 		}
+		b.WriteString(wishes(t.key.enrol))
 		fmt.Fprintf(&b, "enrol %d %s %s\n", i, dir, facts.Quote(string(t.key.enrol.Profile.Algorithm())))
 	}
 	a, err := s.run(ctx, "staging", runLimit, nonce, whole(b.String()))
 	if err != nil {
 		return err
 	}
+	var waiting error
 	for i, t := range st.steps {
 		if t.key == nil || t.key.adopt {
 			continue
@@ -212,6 +214,12 @@ func (s *Session) Stage(ctx context.Context, ops plan.Ops, sign plan.SignFunc) e
 			return &Error{Class: ClassScript, Host: s.end.label(), Op: "staging", Err: fmt.Errorf("no request for %s came back", t.key.enrol.Certificate)}
 		}
 		chain, err := sign(ctx, s.end.label(), t.key.enrol, csr)
+		var w *plan.WaitingError
+		if errors.As(err, &w) {
+			// The others are asked for, too, so that all can be signed at once.
+			waiting = errors.Join(waiting, err)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -223,6 +231,9 @@ func (s *Session) Stage(ctx context.Context, ops plan.Ops, sign plan.SignFunc) e
 		st.files = append(st.files, Upload{Path: p, Mode: 0o600, Content: text})
 		st.sums[p] = plan.Digest(text)
 		st.leaves[t.key.enrol.Certificate] = chain[0]
+	}
+	if waiting != nil {
+		return waiting
 	}
 	st.files = append(st.files, Upload{Path: s.runDir() + "/revert.sh", Mode: 0o600, Content: []byte(revertScript)})
 	st.sums[s.runDir()+"/revert.sh"] = plan.Digest([]byte(revertScript))
@@ -273,8 +284,37 @@ cannot() { # what, an existing directory where it was tried
 }
 `
 
-// keyScript makes keys and requests. The names in a request are not used by
-// anyone: policy owns every field but the key.
+// wishes sets the variables that enrol takes names and a waiting key from. Our
+// own authority takes nothing but the key from a request. Others may copy what
+// stands in it, and may sign on another day: then the key waits on its host.
+func wishes(o plan.Enrol) string {
+	if !o.Profile.Foreign {
+		return "wait= cn=request ext= tmpl=\n"
+	}
+	p := o.Profile
+	var sans, roles []string
+	tmpl := "cn = \"" + p.CommonName + "\"\n"
+	for _, n := range p.DNSNames {
+		sans = append(sans, "DNS:"+n)
+		tmpl += "dns_name = \"" + n + "\"\n"
+	}
+	for _, ip := range p.IPs {
+		sans = append(sans, "IP:"+ip.String())
+		tmpl += "ip_address = \"" + ip.String() + "\"\n"
+	}
+	for _, u := range p.Usages {
+		roles = append(roles, string(u)+"Auth")
+		tmpl += "tls_www_" + string(u) + "\n"
+	}
+	ext := "extendedKeyUsage=" + strings.Join(roles, ",") + "\n"
+	if len(sans) > 0 {
+		ext += "subjectAltName=" + strings.Join(sans, ",") + "\n"
+	}
+	return fmt.Sprintf("wait=\"$S\"/waiting/%s cn=%s ext=%s tmpl=%s\n", facts.Quote(o.Certificate), facts.Quote(p.CommonName), facts.Quote(ext), facts.Quote(tmpl))
+}
+
+// keyScript makes keys and requests, or takes a key that waits for its
+// signature.
 const keyScript = `
 take() { # staged generation, certificate, key
 	mkdir -m 0700 "$1" && cat -- "$2" >"$1/cert.pem" && cat -- "$3" >"$1/key.pem" || cannot "copy $2 and $3" "${1%/*}"
@@ -282,19 +322,36 @@ take() { # staged generation, certificate, key
 }
 enrol() { # number, staged generation, algorithm
 	mkdir -m 0700 "$2" || cannot "make $2" "${2%/*}"
-	if command -v openssl >/dev/null 2>&1; then
-		case $3 in
-		ecdsa-p256) set -- "$1" "$2" EC ec_paramgen_curve:P-256 ;;
-		rsa-*) set -- "$1" "$2" RSA "rsa_keygen_bits:${3#rsa-}" ;;
-		esac
-		openssl genpkey -algorithm "$3" -pkeyopt "$4" -out "$2/key.pem" >/dev/null 2>&1 </dev/null || cannot "make a key in $2 with openssl" "$2"
-		r=$(printf '[req]\ndistinguished_name=dn\n[dn]\n' | openssl req -new -key "$2/key.pem" -subj /CN=request -config /dev/stdin 2>/dev/null)
+	if [ -n "$wait" ] && [ -f "$wait/key.pem" ] && [ "$(cat "$wait/algorithm" 2>/dev/null)" = "$3" ]; then
+		cat -- "$wait/key.pem" >"$2/key.pem" || cannot "copy $wait/key.pem" "$2"
 	else
-		case $3 in
-		ecdsa-p256) certtool --generate-privkey --key-type=ecdsa --curve=secp256r1 --no-text --outfile "$2/key.pem" >/dev/null 2>&1 </dev/null ;;
-		rsa-*) certtool --generate-privkey --key-type=rsa --bits="${3#rsa-}" --no-text --outfile "$2/key.pem" >/dev/null 2>&1 </dev/null ;;
-		esac || cannot "make a key in $2 with certtool" "$2"
-		printf 'cn = "request"\n' >"$2/template"
+		if command -v openssl >/dev/null 2>&1; then
+			case $3 in
+			ecdsa-p256) set -- "$1" "$2" "$3" EC ec_paramgen_curve:P-256 ;;
+			rsa-*) set -- "$1" "$2" "$3" RSA "rsa_keygen_bits:${3#rsa-}" ;;
+			esac
+			openssl genpkey -algorithm "$4" -pkeyopt "$5" -out "$2/key.pem" >/dev/null 2>&1 </dev/null || cannot "make a key in $2 with openssl" "$2"
+		else
+			case $3 in
+			ecdsa-p256) certtool --generate-privkey --key-type=ecdsa --curve=secp256r1 --no-text --outfile "$2/key.pem" >/dev/null 2>&1 </dev/null ;;
+			rsa-*) certtool --generate-privkey --key-type=rsa --bits="${3#rsa-}" --no-text --outfile "$2/key.pem" >/dev/null 2>&1 </dev/null ;;
+			esac || cannot "make a key in $2 with certtool" "$2"
+		fi
+		if [ -n "$wait" ]; then
+			for d in "${wait%/*}" "$wait"; do
+				[ -d "$d" ] || mkdir -m 0700 "$d" || cannot "make $d" "$S"
+			done
+			rm -f "$wait/key.pem"
+			{ printf '%s\n' "$3" >"$wait/algorithm" && cat -- "$2/key.pem" >"$wait/key.new" && mv -f "$wait/key.new" "$wait/key.pem"; } || cannot "write to $wait" "$S"
+			durable "$wait/key.pem" "$wait" "${wait%/*}"
+		fi
+	fi
+	if command -v openssl >/dev/null 2>&1; then
+		r=$(printf '[req]\ndistinguished_name=dn\n%s[dn]\n[ext]\n%s' "${ext:+req_extensions=ext
+}" "$ext" | openssl req -new -key "$2/key.pem" -subj "/CN=$cn" -config /dev/stdin 2>/dev/null)
+	else
+		printf '%s' "${tmpl:-cn = "request"
+}" >"$2/template"
 		r=$(certtool --generate-request --load-privkey "$2/key.pem" --template "$2/template" --no-text 2>/dev/null </dev/null)
 		rm -f "$2/template"
 	fi
