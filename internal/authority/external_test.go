@@ -12,79 +12,21 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/virtrust/virtrust/internal/authority/authoritytest"
 	"github.com/virtrust/virtrust/internal/ledger"
 	"github.com/virtrust/virtrust/internal/pki"
 )
 
-// A company is a CA that openssl runs in a directory: a root and an issuing CA.
-type company struct{ dir string }
-
-func newCompany(t testing.TB) *company {
-	t.Helper()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Fatal("openssl is needed: it plays the company's CA")
-	}
-	c := &company{dir: t.TempDir()}
-	c.sh(t, `
-openssl ecparam -name prime256v1 -genkey -noout -out root.key
-openssl req -x509 -new -key root.key -subj "/O=Company/CN=Company Root" -days 3650 -out root.crt \
-	-addext basicConstraints=critical,CA:true -addext keyUsage=critical,keyCertSign,cRLSign
-openssl ecparam -name prime256v1 -genkey -noout -out sub.key
-openssl req -new -key sub.key -subj "/O=Company/CN=Company Issuing 1" -out sub.csr
-printf 'basicConstraints=critical,CA:true,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n' >sub.ext
-openssl x509 -req -in sub.csr -CA root.crt -CAkey root.key -CAcreateserial -days 1000 -extfile sub.ext -out sub.crt
-cat sub.crt root.crt >chain.pem
-cat >sign.sh <<'end'
-#!/bin/sh
-# Signs the request on standard input with the names that it has.
-cd "$(dirname "$0")" || exit 1
-t=$(mktemp -d) && trap 'rm -rf "$t"' EXIT
-cat >"$t/csr"
-eku=; for u in $(echo "$VIRTRUST_USAGES" | tr , ' '); do eku="$eku,${u}Auth"; done
-{
-	echo "keyUsage=critical,digitalSignature,keyEncipherment"
-	echo "extendedKeyUsage=critical${eku}"
-	echo "subjectKeyIdentifier=hash"
-	echo "authorityKeyIdentifier=keyid"
-	openssl req -in "$t/csr" -noout -text | sed -n 's/^ *\(DNS:.*\|IP Address:.*\)$/subjectAltName=\1/; s/IP Address:/IP:/gp; t; s/^subjectAltName/&/p'
-} >"$t/ext"
-openssl x509 -req -in "$t/csr" -CA sub.crt -CAkey sub.key -CAcreateserial -days "$VIRTRUST_DAYS" -extfile "$t/ext" 2>"$t/err" || { cat "$t/err" >&2; exit 1; }
-cat sub.crt
-end
-chmod +x sign.sh
-`)
-	return c
-}
-
-func (c *company) sh(t testing.TB, script string) {
-	t.Helper()
-	cmd := exec.Command("sh", "-ec", script)
-	cmd.Dir = c.dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-}
-
-func (c *company) read(t testing.TB, name string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(c.dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
-
 // imported is a place with the company's chain imported as authority corp.
-func imported(t testing.TB, c *company) *place {
+func imported(t testing.TB, c *authoritytest.Company) *place {
 	t.Helper()
 	p := newPlace(t)
-	a, err := Import(t.Context(), ImportParams{Name: "corp", Dir: p.dir("corp"), Chain: c.read(t, "chain.pem"), Run: p.run}, p.l)
+	a, err := Import(t.Context(), ImportParams{Name: "corp", Dir: p.dir("corp"), Chain: c.Read(t, "chain.pem"), Run: p.run}, p.l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,10 +71,10 @@ func (p *place) command(t testing.TB, argv ...string) *External {
 }
 
 func TestCommandSigns(t *testing.T) {
-	c := newCompany(t)
+	c := authoritytest.NewCompany(t)
 	p := imported(t, c)
 	r := p.foreign(t, nil)
-	chain, err := p.command(t, filepath.Join(c.dir, "sign.sh")).Sign(t.Context(), r)
+	chain, err := p.command(t, filepath.Join(c.Dir, "sign.sh")).Sign(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,10 +101,10 @@ func (p *place) issuer(t testing.TB) string {
 
 // What comes back is not believed.
 func TestCommandRefused(t *testing.T) {
-	c := newCompany(t)
+	c := authoritytest.NewCompany(t)
 	p := imported(t, c)
-	sign := filepath.Join(c.dir, "sign.sh")
-	c.sh(t, `
+	sign := filepath.Join(c.Dir, "sign.sh")
+	c.Run(t, `
 openssl ecparam -name prime256v1 -genkey -noout -out other.key
 openssl req -new -key other.key -subj /CN=kvm1 -addext "subjectAltName=DNS:kvm1,DNS:kvm1.example.org,IP:192.0.2.1,IP:2001:db8::1" -out other.csr
 openssl req -x509 -key other.key -subj "/CN=Another CA" -days 10 -out another.crt
@@ -172,7 +114,7 @@ sed 's/^cat >.*/cat >\/dev\/null; cp other.csr "$t\/csr"/' sign.sh >otherkey.sh
 sed 's/^\topenssl req .*/\techo subjectAltName=DNS:everything.example.org/' sign.sh >names.sh
 chmod +x *.sh
 `)
-	at := func(name string) string { return filepath.Join(c.dir, name) }
+	at := func(name string) string { return filepath.Join(c.Dir, name) }
 	for name, tc := range map[string]struct {
 		argv []string
 		want string
@@ -228,7 +170,7 @@ chmod +x *.sh
 }
 
 func TestFolder(t *testing.T) {
-	c := newCompany(t)
+	c := authoritytest.NewCompany(t)
 	p := imported(t, c)
 	f := Folder{Dir: filepath.Join(p.root, "requests", "corp")}
 	a, err := OpenFolder(t.Context(), "corp", p.dir("corp"), p.run, f, p.l)
@@ -253,7 +195,7 @@ func TestFolder(t *testing.T) {
 	if b, _ := pem.Decode(request); b == nil || !bytes.Equal(b.Bytes, r.CSR.Request.Raw) {
 		t.Fatal("the file is not the request")
 	}
-	c.sh(t, "VIRTRUST_USAGES=server VIRTRUST_DAYS=90 ./sign.sh <'"+waiting[0]+"' >'"+strings.TrimSuffix(waiting[0], "csr")+"crt'")
+	c.Run(t, "VIRTRUST_USAGES=server VIRTRUST_DAYS=90 ./sign.sh <'"+waiting[0]+"' >'"+strings.TrimSuffix(waiting[0], "csr")+"crt'")
 	for range 2 { // an apply that failed after the signature asks again
 		chain, err := a.Sign(t.Context(), r)
 		if err != nil || chain[0].Subject.CommonName != "kvm1" {
@@ -273,8 +215,8 @@ func TestFolder(t *testing.T) {
 }
 
 func TestImportRefuses(t *testing.T) {
-	c := newCompany(t)
-	c.sh(t, `
+	c := authoritytest.NewCompany(t)
+	c.Run(t, `
 openssl req -x509 -key root.key -subj "/CN=Old" -not_before 20200101000000Z -not_after 20210101000000Z -out old.crt 2>/dev/null ||
 	openssl req -new -key root.key -subj "/CN=Old" | openssl x509 -req -signkey root.key -days -1 -extfile sub.ext -out old.crt
 VIRTRUST_USAGES=server VIRTRUST_DAYS=90 ./sign.sh <sub.csr >leaf.pem
@@ -288,7 +230,7 @@ cat sub.key sub.crt root.crt >withkey.pem
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t)
-			_, err := Import(t.Context(), ImportParams{Name: "corp", Dir: p.dir("corp"), Chain: c.read(t, tc.file), Run: p.run}, p.l)
+			_, err := Import(t.Context(), ImportParams{Name: "corp", Dir: p.dir("corp"), Chain: c.Read(t, tc.file), Run: p.run}, p.l)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%v, want %q", err, tc.want)
 			}
@@ -298,11 +240,11 @@ cat sub.key sub.crt root.crt >withkey.pem
 		})
 	}
 	p := imported(t, c)
-	_, err := Import(t.Context(), ImportParams{Name: "corp", Dir: p.dir("corp"), Chain: c.read(t, "root.crt"), Run: p.run}, p.l)
+	_, err := Import(t.Context(), ImportParams{Name: "corp", Dir: p.dir("corp"), Chain: c.Read(t, "root.crt"), Run: p.run}, p.l)
 	if !errors.Is(err, ErrExists) {
 		t.Errorf("a second import: %v, want ErrExists", err)
 	}
-	expired := ImportParams{Name: "late", Dir: p.dir("late"), Chain: c.read(t, "chain.pem"), Run: p.run, Now: time.Now().AddDate(20, 0, 0)}
+	expired := ImportParams{Name: "late", Dir: p.dir("late"), Chain: c.Read(t, "chain.pem"), Run: p.run, Now: time.Now().AddDate(20, 0, 0)}
 	if _, err := Import(t.Context(), expired, p.l); err == nil || !strings.Contains(err.Error(), "keeps libvirtd from starting") {
 		t.Errorf("an expired chain: %v", err)
 	}

@@ -22,7 +22,8 @@ import (
 
 // Step is a step-ca with a JWK provisioner. Its template decides key usages and
 // extended key usages: libvirt before 11.6 demands keyEncipherment, which the
-// default template gives to RSA keys only, and gives both roles to every leaf.
+// default template gives to RSA keys only, and gives both roles to every leaf. The
+// roles that policy asks for are .Insecure.User.extKeyUsage in a template.
 type Step struct {
 	Address     string // https://…
 	Roots       string // file of the server's root, PEM; empty means the system's
@@ -69,7 +70,14 @@ func (s *stepDriver) request(ctx context.Context, r Request) ([]*x509.Certificat
 	if err != nil {
 		return nil, fmt.Errorf("making a token: %w", err)
 	}
-	in := map[string]any{"csr": string(requestPEM(r)), "ott": token, "notAfter": s.Now().Add(r.Profile.Lifetime).UTC().Format(time.RFC3339)}
+	roles := make([]string, len(r.Profile.Usages))
+	for i, u := range r.Profile.Usages {
+		roles[i] = string(u) + "Auth"
+	}
+	in := map[string]any{
+		"csr": string(requestPEM(r)), "ott": token, "notAfter": s.Now().Add(r.Profile.Lifetime).UTC().Format(time.RFC3339),
+		"templateData": map[string]any{"extKeyUsage": roles},
+	}
 	var out struct {
 		Cert   string   `json:"crt"`
 		Issuer string   `json:"ca"`
