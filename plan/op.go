@@ -152,7 +152,15 @@ type WriteFile struct {
 	After   State  `json:"after"`
 	Content []byte `json:"content,omitempty"`
 	Edits   []Edit `json:"edits,omitempty"`
+	// Syntax is the format of a file with edits; empty is libvirt's own.
+	Syntax Syntax `json:"syntax,omitempty"`
 }
+
+// Syntax is a format of configuration files.
+type Syntax string
+
+// SyntaxEnvironment is a file of variables for systemd: NAME="value".
+const SyntaxEnvironment Syntax = "environment"
 
 // Edit is one managed setting of a configuration file. Old and New are
 // rendered in the file's own syntax; Old is empty where the key is not set, New
@@ -271,6 +279,8 @@ type Activate struct {
 	How  How    `json:"how"`
 	// Loads is what the daemon has read afterwards, recorded on the host.
 	Loads []Load `json:"loads,omitempty"`
+	// Closes says that the daemon no longer listens for TLS afterwards.
+	Closes bool `json:"closes,omitempty"`
 }
 
 // Load is one thing that a daemon reads and the digest of what it then has.

@@ -210,6 +210,7 @@ func merge(a, b Activate) Activate {
 		a.How, a.Reason, a.Task = b.How, b.Reason, b.Task
 	}
 	a.Wave = max(a.Wave, b.Wave)
+	a.Closes = a.Closes || b.Closes
 	for _, l := range b.Loads {
 		if !slices.Contains(a.Loads, l) {
 			a.Loads = append(a.Loads, l)

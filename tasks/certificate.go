@@ -179,7 +179,7 @@ func (c *certificate) Needs() []facts.Query {
 		qs = append(qs, c.qemu.needs()...)
 	}
 	if c.serves {
-		qs = append(qs, facts.Unit(libvirtdService))
+		qs = append(qs, layoutQueries()...)
 	}
 	return qs
 }
@@ -277,7 +277,7 @@ func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Find
 			})
 		}
 		if d.Reload {
-			ops = append(ops, plan.Activate{Meta: plan.Meta{Task: id, Wave: plan.WaveIdentity, Reason: d.Reason}, Unit: libvirtdService, How: plan.Reload})
+			ops = append(ops, plan.Activate{Meta: plan.Meta{Task: id, Wave: plan.WaveIdentity, Reason: d.Reason}, Unit: layoutOf(h).listener, How: plan.Reload})
 		}
 		return ops, append(found, c.silent(h)...)
 	}
@@ -312,7 +312,7 @@ func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Find
 	}
 	ops = append(ops, enrol)
 	if c.serves && listening(h, c.port) {
-		ops = append(ops, plan.Activate{Meta: meta, Unit: libvirtdService, How: plan.Reload})
+		ops = append(ops, plan.Activate{Meta: meta, Unit: layoutOf(h).listener, How: plan.Reload})
 	}
 	return ops, found
 }
@@ -326,7 +326,7 @@ func (c *certificate) silent(h *facts.Host) []plan.Finding {
 	return []plan.Finding{{
 		Code: "listener-silent", Severity: plan.Problem, Task: c.ID(),
 		Text: fmt.Sprintf("port %d is open and shows no certificate: %s", c.port, seen.Problem),
-		Hint: "look at `journalctl -u libvirtd` on the host",
+		Hint: "look at `journalctl -u " + layoutOf(h).program() + "` on the host",
 	}}
 }
 

@@ -44,8 +44,13 @@ func For(h *inventory.Host, trust pki.Trust, opts Options) ([]plan.Task, error) 
 		}
 		out = append(out, task)
 	}
+	own := false
 	for _, s := range h.Policy.Settings {
 		out = append(out, b.settings(s))
+		own = own || s.Path == libvirtdConf
+	}
+	if b.listens() && !own {
+		out = append(out, b.daemonSettings())
 	}
 	if f := b.force(); f != nil {
 		out = append(out, f)
@@ -108,7 +113,6 @@ func (b build) port() int {
 const (
 	libvirtDir   = "/etc/pki/libvirt"
 	libvirtTrust = "/etc/pki/CA/cacert.pem"
-	libvirtdConf = "/etc/libvirt/libvirtd.conf"
 	defaultPort  = 16514
 )
 

@@ -59,7 +59,8 @@ func (b build) force() plan.Task {
 func (*force) ID() plan.ID { return "settings." + qemuConf + "#" + forceKey }
 
 func (f *force) Needs() []facts.Query {
-	qs := append(statAll(parents(qemuConf)), facts.Content(qemuConf), facts.Content(forceMark), facts.Stat(path.Dir(forceMark)), facts.Content(loadedFile), facts.Unit(libvirtdService))
+	qs := append(statAll(parents(qemuConf)), facts.Content(qemuConf), facts.Content(forceMark), facts.Stat(path.Dir(forceMark)), facts.Content(loadedFile))
+	qs = append(qs, layoutQueries()...)
 	if f.base != nil {
 		qs = append(qs, f.base.Needs()...)
 	}
@@ -75,11 +76,11 @@ func (f *force) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Finding) {
 	before := plan.StateOf(at)
 	var loads []plan.Load
 	if f.base != nil {
-		if content = f.base.after(content); content == nil {
+		if content = f.base.after(h, content); content == nil {
 			return nil, nil
 		}
 		before.Digest = plan.Digest(content)
-		loads = append(loads, plan.Load{Item: "settings:" + qemuConf, Digest: f.base.digest()})
+		loads = append(loads, plan.Load{Item: "settings:" + qemuConf, Digest: f.base.digest(h)})
 	}
 	file, err := conffile.Parse(content)
 	if err != nil {
@@ -118,9 +119,9 @@ func (f *force) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Finding) {
 		return nil, []plan.Finding{{Code: "force-not-ours", Severity: plan.Warning, Task: f.ID(),
 			Text: fmt.Sprintf("%s sets %s, which virtrust did not: libvirt refuses migrations without TLS although migration = %q", qemuConf, forceKey, f.stance),
 			Hint: `take the line out on the host, or write migration = "required"`}}
-	case f.want && !loaded(h, libvirtdService, forceItem, wanted, qemuConf):
+	case f.want && !loaded(h, layoutOf(h).qemu, forceItem, wanted, qemuConf):
 		meta.Reason = "the daemon started before the file was changed"
-		return []plan.Op{f.activate(meta, loads, wanted)}, nil
+		return []plan.Op{f.activate(h, meta, loads, wanted)}, nil
 	default:
 		return nil, nil
 	}
@@ -129,9 +130,9 @@ func (f *force) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Finding) {
 	}
 	after.Digest = plan.Digest(file.Bytes())
 	ops = append(ops, plan.WriteFile{Meta: meta, Path: qemuConf, Before: before, After: after, Edits: []plan.Edit{edit}})
-	return append(ops, f.activate(meta, loads, wanted)), nil
+	return append(ops, f.activate(h, meta, loads, wanted)), nil
 }
 
-func (f *force) activate(meta plan.Meta, loads []plan.Load, digest string) plan.Op {
-	return plan.Activate{Meta: meta, Unit: libvirtdService, How: plan.Restart, Loads: append(loads, plan.Load{Item: forceItem, Digest: digest})}
+func (f *force) activate(h *facts.Host, meta plan.Meta, loads []plan.Load, digest string) plan.Op {
+	return plan.Activate{Meta: meta, Unit: layoutOf(h).qemu, How: plan.Restart, Loads: append(loads, plan.Load{Item: forceItem, Digest: digest})}
 }

@@ -11,8 +11,6 @@ import (
 // unit, invocation id, item and digest.
 const loadedFile = "/var/lib/virtrust/loaded"
 
-const libvirtdService = "libvirtd.service"
-
 // loaded reports whether the running daemon has read item as it lies on disk
 // with that digest. A daemon that does not run will read what lies there. For
 // an invocation that nobody recorded, its start is compared with the last

@@ -9,6 +9,8 @@ import (
 	"encoding/pem"
 	"net/netip"
 	"path"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,7 +96,8 @@ func (w *world) seen() *facts.Host {
 		Packages: map[string]string{"libvirt-daemon": "11.3.0-3+deb13u3"},
 		Spaces:   map[string]facts.Space{"/etc": {Bytes: 1 << 30, Inodes: 1 << 20}, "/var/lib": {Bytes: 1 << 30, Inodes: 1 << 20}},
 		Units: map[string]facts.UnitInfo{
-			libvirtdService:   {Load: "loaded", Active: "active", File: "enabled", MainPID: 100, Invocation: "i1", Started: time.Minute},
+			libvirtdService: {Load: "loaded", Active: "active", File: "enabled", MainPID: 100, Invocation: "i1", Started: time.Minute,
+				Command: []string{"/usr/sbin/libvirtd", "$LIBVIRTD_ARGS"}, Environment: []string{"LIBVIRTD_ARGS=--timeout 120"}, EnvironmentFiles: []string{"/etc/default/libvirtd"}},
 			libvirtdSocket:    {Load: "loaded", Active: "active", File: "enabled"},
 			libvirtdTLSSocket: {Load: "loaded", Active: "inactive", File: "disabled", Listen: []string{"[::]:16514 (Stream)"}},
 			libvirtdTCPSocket: {Load: "loaded", Active: "inactive", File: "disabled"},
@@ -105,6 +108,7 @@ func (w *world) seen() *facts.Host {
 	w.dir(h, "/etc")
 	w.dir(h, "/var/lib")
 	w.dir(h, "/etc/libvirt")
+	w.dir(h, "/etc/default")
 	w.file(h, libvirtdConf, []byte("# libvirt's own file\n#listen_tcp = 1\n"), 0o644)
 	f := h.Paths[libvirtdConf]
 	f.CTime = w.now.Add(-24 * time.Hour)
@@ -127,7 +131,7 @@ func (w *world) link(h *facts.Host, p, target string) {
 // apply carries operations out on the facts, as the host transaction would.
 func (w *world) apply(h *facts.Host, ops plan.Ops) {
 	w.t.Helper()
-	restarted := false
+	restarted := map[string]bool{}
 	for _, o := range ops {
 		for _, e := range o.Expects() {
 			if _, isDir := o.(plan.MakeDir); !isDir && h.Path(path.Dir(e.Path)).Type == facts.Absent && e.State.Type != facts.Absent {
@@ -158,15 +162,26 @@ func (w *world) apply(h *facts.Host, ops plan.Ops) {
 		case plan.SetUnit:
 			u := h.Units[o.Unit]
 			u.Active, u.File = "active", "enabled"
+			service := o.Service
+			if service == "" {
+				u.MainPID, service = 100, o.Unit
+			}
 			h.Units[o.Unit] = u
-			h.Listening = append(h.Listening, netip.MustParseAddrPort("[::]:16514"))
-			restarted = true
-			w.restart(h)
+			if o.Service != "" {
+				h.Listening = append(h.Listening, netip.MustParseAddrPort("[::]:16514"))
+			}
+			restarted[service] = true
+			w.restart(h, service)
 		case plan.Activate:
-			if o.How == plan.Restart && !restarted {
-				w.restart(h)
+			if o.How == plan.Restart && !restarted[o.Unit] && h.Units[o.Unit].MainPID != 0 {
+				w.restart(h, o.Unit)
 			}
 			content := ""
+			for l := range strings.Lines(string(h.Path(loadedFile).Content)) {
+				if f := strings.Fields(l); !slices.ContainsFunc(o.Loads, func(n plan.Load) bool { return f[0] == o.Unit && f[2] == n.Item }) {
+					content += l
+				}
+			}
 			for _, l := range o.Loads {
 				content += o.Unit + " " + h.Units[o.Unit].Invocation + " " + l.Item + " " + l.Digest + "\n"
 			}
@@ -178,11 +193,22 @@ func (w *world) apply(h *facts.Host, ops plan.Ops) {
 	}
 }
 
-func (w *world) restart(h *facts.Host) {
-	u := h.Units[libvirtdService]
+// restart starts a service with the arguments that its files give it.
+func (w *world) restart(h *facts.Host, service string) {
+	u := h.Units[service]
 	u.Invocation += "'"
 	u.Started = h.Uptime
-	h.Units[libvirtdService] = u
+	h.Units[service] = u
+	if file, name, ok := variableOf(h, service); ok && u.MainPID != 0 {
+		words, _ := argumentsIn(h, service, file, name)
+		h.Processes[u.MainPID] = append(u.Command[:1:1], words...)
+		if slices.Contains(words, "--listen") {
+			if !masked(h.Units[libvirtdSocket]) {
+				w.t.Error("libvirtd was started with --listen and socket units")
+			}
+			h.Listening = []netip.AddrPort{netip.MustParseAddrPort("[::]:16514"), netip.MustParseAddrPort("0.0.0.0:16514")}
+		}
+	}
 	w.serve(h)
 }
 

@@ -14,6 +14,9 @@ func Render(o plan.WriteFile, have []byte) ([]byte, error) {
 	if len(o.Edits) == 0 {
 		return o.Content, nil
 	}
+	if o.Syntax == plan.SyntaxEnvironment {
+		return renderEnvironment(o, have)
+	}
 	file, err := conffile.Parse(have)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Path, err)
@@ -35,6 +38,19 @@ func Render(o plan.WriteFile, have []byte) ([]byte, error) {
 		}
 		if err := file.Set(e.Key, v); err != nil {
 			return nil, fmt.Errorf("%s: setting %s: %w", o.Path, e.Key, err)
+		}
+	}
+	return file.Bytes(), nil
+}
+
+func renderEnvironment(o plan.WriteFile, have []byte) ([]byte, error) {
+	file, err := conffile.ParseEnvironment(have)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Path, err)
+	}
+	for _, e := range o.Edits {
+		if err := file.Set(e.Key, e.New); err != nil {
+			return nil, fmt.Errorf("%s: %w", o.Path, err)
 		}
 	}
 	return file.Bytes(), nil

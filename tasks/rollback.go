@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/virtrust/virtrust/internal/conffile"
 	"github.com/virtrust/virtrust/internal/facts"
 	"github.com/virtrust/virtrust/internal/pki"
 	"github.com/virtrust/virtrust/plan"
@@ -90,7 +91,8 @@ func journalStep(f []string, line string) (JournalStep, bool) {
 
 // UndoQueries is what has to be known to undo the journal's transaction.
 func (j *Journal) UndoQueries() []facts.Query {
-	qs := []facts.Query{facts.Content(journalFile), facts.Content(libvirtTrust), facts.Content(libvirtDir + "/servercert.pem"), facts.Unit(libvirtdService)}
+	qs := []facts.Query{facts.Content(journalFile), facts.Content(libvirtTrust), facts.Content(libvirtDir + "/servercert.pem")}
+	qs = append(qs, layoutQueries()...)
 	for _, s := range j.Steps {
 		switch s.Kind {
 		case "file", "link", "gone":
@@ -108,7 +110,7 @@ func (j *Journal) UndoQueries() []facts.Query {
 					qs = append(qs, facts.Content(path.Join(tree, g, "cert.pem")), facts.Key(path.Join(tree, g, "key.pem")))
 				}
 			}
-		case "unit":
+		case "unit", "activate":
 			qs = append(qs, facts.Unit(s.Path))
 		}
 	}
@@ -145,8 +147,9 @@ func (j *Journal) Undo(h *facts.Host, trust pki.Trust, now time.Time) ([]plan.Op
 	if len(u.ops) == 0 {
 		return nil, fmt.Errorf("the last transaction (run %s) changed nothing that can be put back", j.Run)
 	}
-	if u.reload != "" {
-		u.ops = append(u.ops, plan.Activate{Meta: plan.Meta{Task: "rollback", Wave: plan.WaveClose, Reason: u.why()}, Unit: libvirtdService, How: u.reload})
+	for _, a := range u.activate {
+		a.Closes = u.silences && a.Unit == libvirtdService
+		u.ops = append(u.ops, a)
 	}
 	slices.SortStableFunc(u.ops, func(a, b plan.Op) int { return int(a.About().Wave) - int(b.About().Wave) })
 	return u.ops, nil
@@ -154,11 +157,12 @@ func (j *Journal) Undo(h *facts.Host, trust pki.Trust, now time.Time) ([]plan.Op
 
 type undo struct {
 	*Journal
-	host   *facts.Host
-	trust  pki.Trust
-	now    time.Time
-	ops    []plan.Op
-	reload plan.How
+	host     *facts.Host
+	trust    pki.Trust
+	now      time.Time
+	ops      []plan.Op
+	activate []plan.Activate
+	silences bool // libvirtd will no longer be told to listen
 }
 
 func (u *undo) why() string { return "rollback of run " + u.Run }
@@ -167,10 +171,17 @@ func (u *undo) meta(w plan.Wave) plan.Meta {
 	return plan.Meta{Task: "rollback", Wave: w, Reason: u.why()}
 }
 
-func (u *undo) activate(how plan.How) {
-	if u.reload != plan.Restart {
-		u.reload = how
+// activates has a daemon take up what was put back, as it took up the change.
+func (u *undo) activates(unit string, how plan.How) {
+	for i, a := range u.activate {
+		if a.Unit == unit {
+			if how == plan.Restart {
+				u.activate[i].How = how
+			}
+			return
+		}
 	}
+	u.activate = append(u.activate, plan.Activate{Meta: u.meta(plan.WaveClose), Unit: unit, How: how})
 }
 
 func (u *undo) step(s JournalStep) error {
@@ -179,15 +190,18 @@ func (u *undo) step(s JournalStep) error {
 	switch s.Kind {
 	case "unit":
 		if s.Was == "disabled" && s.Active != "active" {
-			u.ops = append(u.ops, plan.SetUnit{Meta: u.meta(plan.WaveTrust), Unit: s.Path, Service: s.Owner, Running: u.host.Units[s.Owner].MainPID != 0})
+			owner := strings.TrimPrefix(s.Owner, "-")
+			u.ops = append(u.ops, plan.SetUnit{Meta: u.meta(plan.WaveTrust), Unit: s.Path, Service: owner, Running: u.host.Units[owner].MainPID != 0})
 		}
 	case "activate":
-		u.activate(plan.How(s.How))
+		u.activates(s.Path, plan.How(s.How))
 	case "file":
 		if at.Type != facts.Regular || before.Digest != s.Now {
 			return fmt.Errorf("%s was changed since: roll it back by hand, or plan again", s.Path)
 		}
+		listened := u.tellsToListen(s.Path, at.Content)
 		if s.Was == "absent" {
+			u.silences = u.silences || listened
 			u.ops = append(u.ops, plan.Remove{Meta: u.meta(plan.WaveClose), Path: s.Path, Before: before})
 			return nil
 		}
@@ -195,6 +209,7 @@ func (u *undo) step(s JournalStep) error {
 		if s.Was != "file" || saved.Type != facts.Regular || !saved.HasData {
 			return fmt.Errorf("the saved copy of %s is gone", s.Path)
 		}
+		u.silences = u.silences || listened && !u.tellsToListen(s.Path, saved.Content)
 		after := plan.StateOf(saved)
 		u.ops = append(u.ops, plan.WriteFile{Meta: u.meta(plan.WaveTrust), Path: s.Path, Before: before, After: after, Content: saved.Content})
 	case "link":
@@ -214,6 +229,21 @@ func (u *undo) step(s JournalStep) error {
 		// generation that was taken over.
 	}
 	return nil
+}
+
+// tellsToListen reports whether a content of libvirtd's file of arguments has
+// --listen in it.
+func (u *undo) tellsToListen(p string, content []byte) bool {
+	file, name, ok := variableOf(u.host, libvirtdService)
+	if !ok || file != p {
+		return false
+	}
+	e, err := conffile.ParseEnvironment(content)
+	if err != nil {
+		return false
+	}
+	value, _, _ := e.Get(name)
+	return slices.ContainsFunc(strings.Fields(value), isListen)
 }
 
 // generation switches an identity back.

@@ -82,6 +82,31 @@ func TestEmptyAfterApply(t *testing.T) {
 		},
 		"pair of someone else": func(w *world, h *facts.Host) { w.foreignPair(h, 0o600) },
 		"world-readable key":   func(w *world, h *facts.Host) { w.foreignPair(h, 0o644) },
+		"--listen":             listenHost,
+		"--listen, idle daemon": func(w *world, h *facts.Host) {
+			listenHost(w, h)
+			u := h.Units[libvirtdService]
+			u.Active, u.File, u.MainPID = "inactive", "disabled", 0
+			h.Units[libvirtdService] = u
+		},
+		"--listen, told in the file and not running so": func(w *world, h *facts.Host) {
+			listenHost(w, h)
+			w.file(h, "/etc/default/libvirtd", []byte("LIBVIRTD_ARGS=\"--listen\"\n"), 0o644)
+		},
+		"--listen, and switched off in libvirtd.conf": func(w *world, h *facts.Host) {
+			listenHost(w, h)
+			w.file(h, libvirtdConf, []byte("listen_tls = 0\nlisten_tcp = 1\ntls_port = \"4711\"\n"), 0o644)
+		},
+		"--listen, and a time-out": func(w *world, h *facts.Host) {
+			listenHost(w, h)
+			w.file(h, "/etc/default/libvirtd", []byte("LIBVIRTD_ARGS=\"--verbose --listen --timeout 120\"\n"), 0o644)
+			h.Processes[100] = []string{"/usr/sbin/libvirtd", "--verbose", "--listen", "--timeout", "120"}
+		},
+		"modular": modularHost,
+		"modular, virtproxyd runs": func(w *world, h *facts.Host) {
+			modularHost(w, h)
+			h.Units[virtproxydService] = facts.UnitInfo{Load: "loaded", Active: "active", File: "disabled", MainPID: 300, Invocation: "p1", Started: time.Minute}
+		},
 		"socket enabled, dead": func(_ *world, h *facts.Host) {
 			u := h.Units[libvirtdTLSSocket]
 			u.File = "enabled"
@@ -114,6 +139,28 @@ func TestEmptyAfterApply(t *testing.T) {
 			}
 		})
 	}
+}
+
+// listenHost masks libvirtd's socket units, as CloudStack's agent and oVirt do.
+func listenHost(_ *world, h *facts.Host) {
+	for _, s := range []string{libvirtdSocket, libvirtdTLSSocket, libvirtdTCPSocket} {
+		h.Units[s] = facts.UnitInfo{Load: "masked", Active: "inactive", File: "masked"}
+	}
+}
+
+// modularHost is a host as EL 9 has it.
+func modularHost(w *world, h *facts.Host) {
+	for u := range h.Units {
+		h.Units[u] = facts.UnitInfo{Load: "masked", Active: "inactive", File: "masked"}
+	}
+	h.Units[virtqemudService] = facts.UnitInfo{Load: "loaded", Active: "active", File: "enabled", MainPID: 200, Invocation: "q1", Started: time.Minute}
+	h.Units[virtqemudSocket] = facts.UnitInfo{Load: "loaded", Active: "active", File: "enabled"}
+	h.Units[virtproxydService] = facts.UnitInfo{Load: "loaded", Active: "inactive", File: "disabled"}
+	h.Units[virtproxydSocket] = facts.UnitInfo{Load: "loaded", Active: "active", File: "enabled"}
+	h.Units[virtproxydTLS] = facts.UnitInfo{Load: "loaded", Active: "inactive", File: "disabled", Listen: []string{"[::]:16514 (Stream)"}}
+	h.Units[virtproxydTCP] = facts.UnitInfo{Load: "loaded", Active: "inactive", File: "disabled"}
+	delete(h.Paths, libvirtdConf)
+	w.file(h, virtproxydConf, []byte("#listen_tcp = 1\n"), 0o644)
 }
 
 // foreignPair lays down a server pair as regular files of another authority.
@@ -261,9 +308,33 @@ func TestFindings(t *testing.T) {
 		"own certificate paths": {func(w *world, h *facts.Host) {
 			w.file(h, libvirtdConf, []byte("ca_file = \"/root/ca.pem\"\ncert_file = \"/root/c.pem\"\nkey_file = \"/root/k.pem\"\n"), 0o644)
 		}, "other-paths", true},
-		"no libvirt": {func(_ *world, h *facts.Host) { h.Units[libvirtdService] = facts.UnitInfo{Load: "not-found"} }, "no-libvirt", true},
-		"--listen":   {func(_ *world, h *facts.Host) { h.Processes[100] = []string{"libvirtd", "--listen"} }, "layout-not-supported", true},
-		"modular":    {func(_ *world, h *facts.Host) { h.Units[virtqemudSocket] = facts.UnitInfo{Active: "active"} }, "layout-not-supported", true},
+		"no libvirt":           {func(_ *world, h *facts.Host) { h.Units[libvirtdService] = facts.UnitInfo{Load: "not-found"} }, "no-libvirt", true},
+		"--listen and sockets": {func(_ *world, h *facts.Host) { h.Processes[100] = []string{"libvirtd", "--listen"} }, "listen-with-sockets", true},
+		"--listen in the file and sockets": {func(w *world, h *facts.Host) {
+			w.file(h, "/etc/default/libvirtd", []byte("LIBVIRTD_ARGS=--listen\n"), 0o644)
+		}, "listen-with-sockets", true},
+		"masked sockets, no file of arguments": {func(w *world, h *facts.Host) {
+			listenHost(w, h)
+			u := h.Units[libvirtdService]
+			u.EnvironmentFiles = nil
+			h.Units[libvirtdService] = u
+		}, "no-arguments-file", true},
+		"arguments with quotes": {func(w *world, h *facts.Host) {
+			listenHost(w, h)
+			w.file(h, "/etc/default/libvirtd", []byte("LIBVIRTD_ARGS=\"--config \\\"/etc/a b\\\"\"\n"), 0o644)
+		}, "arguments-unreadable", true},
+		"modular without virtproxyd": {func(w *world, h *facts.Host) {
+			modularHost(w, h)
+			delete(h.Units, virtproxydService)
+		}, "no-libvirt", true},
+		"virtproxyd without sockets": {func(w *world, h *facts.Host) {
+			modularHost(w, h)
+			h.Units[virtproxydSocket] = facts.UnitInfo{Load: "masked", File: "masked"}
+		}, "layout-not-supported", true},
+		"modular, plain listener": {func(w *world, h *facts.Host) {
+			modularHost(w, h)
+			h.Units[virtproxydTCP] = facts.UnitInfo{Load: "loaded", Active: "active"}
+		}, "plain-listener", false},
 		"plain listener": {func(_ *world, h *facts.Host) {
 			h.Units[libvirtdTCPSocket] = facts.UnitInfo{Load: "loaded", Active: "active"}
 		}, "plain-listener", false},

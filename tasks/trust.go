@@ -50,7 +50,7 @@ func (t *trustFile) ID() plan.ID { return plan.ID("trust." + t.file.Path) }
 func (t *trustFile) Needs() []facts.Query {
 	qs := append(statAll(parents(t.file.Path)), facts.Content(t.file.Path), facts.Content(loadedFile))
 	if t.reload {
-		qs = append(qs, facts.Unit(libvirtdService))
+		qs = append(qs, layoutQueries()...)
 	}
 	return qs
 }
@@ -117,11 +117,12 @@ func (t *trustFile) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Findin
 		})
 	}
 	if t.reload {
-		if reason == "" && listening(h, t.port) && !loaded(h, libvirtdService, item, digest, t.file.Path) {
-			meta.Reason = "libvirtd has not read the bundle as it lies there"
+		by := layoutOf(h)
+		if reason == "" && listening(h, t.port) && !loaded(h, by.listener, item, digest, t.file.Path) {
+			meta.Reason = by.program() + " has not read the bundle as it lies there"
 		}
 		if meta.Reason != "" {
-			ops = append(ops, plan.Activate{Meta: meta, Unit: libvirtdService, How: plan.Reload, Loads: []plan.Load{{Item: item, Digest: digest}}})
+			ops = append(ops, plan.Activate{Meta: meta, Unit: by.listener, How: plan.Reload, Loads: []plan.Load{{Item: item, Digest: digest}}})
 		}
 	}
 	return ops, found
@@ -183,7 +184,7 @@ func (t *trustFile) Loaded(h *facts.Host) ([]string, bool) {
 	}
 	content, _ := h.Content(t.file.Path)
 	b := pki.ParseBundle(content)
-	if t.reload && listening(h, t.port) && !loaded(h, libvirtdService, "trust:"+t.file.Path, bundleDigest(b), t.file.Path) {
+	if t.reload && listening(h, t.port) && !loaded(h, layoutOf(h).listener, "trust:"+t.file.Path, bundleDigest(b), t.file.Path) {
 		return nil, false
 	}
 	var ids []string

@@ -19,11 +19,31 @@ import (
 	"unicode"
 )
 
-//go:embed base.sh
-var baseScript string
+// What builds a base system: functions, then one of two recipes.
+var (
+	//go:embed base_common.sh
+	commonScript string
+	//go:embed base.sh
+	debianScript string
+	//go:embed base_modular.sh
+	modularScript string
+)
 
 // Suites are the Debian releases that hosts can run, oldest first.
 var Suites = []string{"bookworm", "trixie", "forky"}
+
+// Modular is trixie with its version of libvirt built from source, as the
+// modular daemons that EL 9, Fedora and SUSE run.
+const Modular = "modular"
+
+// recipe is the script that builds a suite, and what its name's digest is made of.
+func recipe(suite string) (script, identity string) {
+	debian := commonScript + debianScript
+	if suite == Modular {
+		return commonScript + modularScript, debian + modularScript
+	}
+	return debian, debian
+}
 
 // builderSuite is the base whose debootstrap builds suites that the machine's
 // own does not know.
@@ -32,15 +52,23 @@ const builderSuite = "trixie"
 // basePath names the root tree of a suite. The name carries a digest of the
 // recipe, so a changed recipe builds a new tree and leaves running hosts theirs.
 func basePath(suite string) (string, error) {
-	if !slices.Contains(Suites, suite) {
-		return "", fmt.Errorf("lab: unknown suite %q: choose one of %s", suite, strings.Join(Suites, ", "))
+	if err := checkSuite(suite); err != nil {
+		return "", err
 	}
 	dir, err := cacheDir("base")
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(baseScript))
+	_, identity := recipe(suite)
+	sum := sha256.Sum256([]byte(identity))
 	return filepath.Join(dir, suite+"-"+hex.EncodeToString(sum[:6])), nil
+}
+
+func checkSuite(suite string) error {
+	if suite != Modular && !slices.Contains(Suites, suite) {
+		return fmt.Errorf("lab: unknown suite %q: choose one of %s, %s", suite, strings.Join(Suites, ", "), Modular)
+	}
+	return nil
 }
 
 // Build makes the base system of a suite unless it is cached, and returns its
@@ -58,6 +86,7 @@ func Build(ctx context.Context, suite string, log *slog.Logger) (string, error) 
 	}
 	builder := ""
 	if _, err := os.Stat("/usr/share/debootstrap/scripts/" + suite); errors.Is(err, os.ErrNotExist) {
+		// Of the modular base it is also what the new one is made of.
 		if suite == builderSuite {
 			return "", fmt.Errorf("lab: this machine's debootstrap does not know %s: install a newer one", suite)
 		}
@@ -113,7 +142,8 @@ func buildLocked(ctx context.Context, suite, target, builder string, lock *os.Fi
 	root := filepath.Join(work, "root")
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
 		"sh", "-s", suite, root, debs, builder)
-	cmd.Stdin = strings.NewReader(baseScript)
+	script, _ := recipe(suite)
+	cmd.Stdin = strings.NewReader(script)
 	cmd.Stdout, cmd.Stderr = out, out
 	// The lock outlives this process if the build does.
 	cmd.ExtraFiles = []*os.File{lock}

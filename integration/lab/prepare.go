@@ -65,11 +65,13 @@ systemctl enable netfilter-persistent.service
 // libvirtScript sets what libvirt needs in a container. Two containers on one
 // machine share its DMI UUID, and libvirt refuses to migrate a guest between
 // hosts of the same UUID. QEMU can have neither device cgroups nor a /dev of its own.
-const libvirtScript = `cat >>/etc/libvirt/libvirtd.conf <<'END'
+const libvirtScript = `for f in libvirtd virtqemud virtproxyd; do
+	[ ! -e /etc/libvirt/$f.conf ] || cat >>/etc/libvirt/$f.conf <<'END'
 
 # The host is a container.
 host_uuid_source = "machine-id"
 END
+done
 cat >>/etc/libvirt/qemu.conf <<'END'
 
 # The host is a container.

@@ -74,6 +74,12 @@ type UnitInfo struct {
 	Started    time.Duration `json:"started"`     // since boot, of the main process; 0 when none ran
 	Listen     []string      `json:"listen"`      // of a socket unit
 	NeedReload bool          `json:"need_reload"` // systemctl daemon-reload is due
+	// Command is the arguments of a service's program as the unit has them,
+	// variables unexpanded; Environment its NAME=value, and EnvironmentFiles
+	// the files from which more of them are read at each start, last one wins.
+	Command          []string `json:"command,omitempty"`
+	Environment      []string `json:"environment,omitempty"`
+	EnvironmentFiles []string `json:"environment_files,omitempty"`
 }
 
 // Type is what a path is.

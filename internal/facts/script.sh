@@ -25,7 +25,7 @@ line selinux /sys/fs/selinux/enforce
 line apparmor /sys/module/apparmor/parameters/enabled
 
 tools=
-for t in flock openssl certtool virt-admin virsh libvirtd virtqemud systemctl systemd-run sync stat sha256sum restorecon matchpathcon lsattr ip; do
+for t in flock openssl certtool virt-admin virsh libvirtd virtqemud virtproxyd systemctl systemd-run sync stat sha256sum restorecon matchpathcon lsattr ip; do
 	command -v "$t" >/dev/null 2>&1 && tools="$tools $t"
 done
 say tools '' "$tools"
@@ -37,7 +37,7 @@ if [ -r /var/lib/dpkg/status ]; then
 elif command -v dpkg-query >/dev/null 2>&1; then
 	say packages dpkg "$(dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' libvirt-daemon libvirt-daemon-system libvirt-clients qemu-system-x86 openssl gnutls-bin openssh-server 2>/dev/null)"
 elif command -v rpm >/dev/null 2>&1; then
-	say packages rpm "$(rpm -q --qf 'installed %{NAME} %{VERSION}-%{RELEASE}\n' libvirt-daemon libvirt-client qemu-kvm-core qemu-system-x86-core openssl gnutls-utils openssh-server 2>/dev/null)"
+	say packages rpm "$(rpm -q --qf 'installed %{NAME} %{VERSION}-%{RELEASE}\n' libvirt-daemon libvirt-daemon-driver-qemu libvirt-client qemu-kvm-core qemu-system-x86-core openssl gnutls-utils openssh-server 2>/dev/null)"
 fi
 
 # The kernel walks every socket for /proc/net/tcp, and the listening ones for ss.
@@ -88,7 +88,7 @@ done
 
 if [ -n "$units" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/null 2>&1; then
 	IFS=$nl
-	show=$(systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,InvocationID,ExecMainStartTimestampMonotonic,Listen,EnvironmentFiles,NeedDaemonReload -- $units 2>/dev/null)
+	show=$(systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,InvocationID,ExecMainStartTimestampMonotonic,Listen,ExecStart,Environment,EnvironmentFiles,NeedDaemonReload -- $units 2>/dev/null)
 	say units '' "$show"
 	for l in $show; do
 		case $l in

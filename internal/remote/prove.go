@@ -49,7 +49,7 @@ func (s *Session) Prove(ctx context.Context, peers []plan.Peer) (plan.Proof, err
 	for _, addr := range s.listenAddresses() {
 		seen, err := s.served(ctx, addr)
 		if err != nil {
-			return proof, &Error{Class: ClassProof, Host: s.end.label(), Op: "proving", Err: fmt.Errorf("%s shows no certificate: %w", addr, unwrapped(err)), Hint: "look at `journalctl -u libvirtd` on the host"}
+			return proof, &Error{Class: ClassProof, Host: s.end.label(), Op: "proving", Err: fmt.Errorf("%s shows no certificate: %w", addr, unwrapped(err)), Hint: "look at `journalctl -u libvirtd -u virtproxyd` on the host"}
 		}
 		if len(seen.Chain) == 0 || string(seen.Chain[0]) != string(want) {
 			return proof, &Error{Class: ClassProof, Host: s.end.label(), Op: "proving", Err: fmt.Errorf("%s shows another certificate than the new one", addr), Hint: "does something else listen on that port?"}
@@ -64,7 +64,8 @@ func (s *Session) Prove(ctx context.Context, peers []plan.Peer) (plan.Proof, err
 func (s *Session) closes() bool {
 	return slices.ContainsFunc(s.ops, func(o plan.Op) bool {
 		u, ok := o.(plan.SetUnit)
-		return ok && !u.Active
+		a, is := o.(plan.Activate)
+		return ok && !u.Active || is && a.Closes
 	})
 }
 

@@ -40,7 +40,7 @@ steps=
 while IFS= read -r l; do
 	case $l in "step "*) steps="$l$nl$steps" ;; esac
 done <"$J"
-pending= stopped= started= service= tls_before=yes was_running=
+pending= stopped= started= service= tls_before=yes was_running= daemons= begun= ended=
 # Runtime rules are gone after a reboot; nothing else of a firewall was changed.
 if [ "$who" != boot ] && [ -s "$D/walls" ]; then
 	out=$(timeout 90 /bin/sh "$D/firewall.sh" undo 2>&1 </dev/null) || { pending="the firewall keeps a rule of this run: $out"; note "$pending"; }
@@ -84,10 +84,18 @@ for l in $steps; do
 		else note "step $n: $p was changed by someone else and stays"; fi
 		;;
 	unit)
+		[ "$5" = - ] || case " $daemons" in *" $5:"*) ;; *) daemons="$daemons$5:$9 " ;; esac
 		# step N unit UNIT SERVICE was ENABLED ACTIVE RUNNING
 		[ "$7" = disabled ] && systemctl --no-reload disable "$p" >/dev/null 2>&1 </dev/null
 		[ "$7" = enabled ] && systemctl --no-reload enable "$p" >/dev/null 2>&1 </dev/null
-		if [ "$8" = active ] && ! systemctl is-active --quiet "$p"; then
+		if [ "$5" = - ]; then
+			# A service that is started by itself, not the socket of one.
+			if [ "$8" != active ]; then
+				tls_before= ended=$p
+			elif ! systemctl is-active --quiet "$p"; then
+				begun=$p
+			fi
+		elif [ "$8" = active ] && ! systemctl is-active --quiet "$p"; then
 			service=$5 was_running=$9
 			started=$p
 		elif [ "$8" != active ]; then
@@ -99,8 +107,7 @@ for l in $steps; do
 		;;
 	activate)
 		# step N activate UNIT HOW was RUNNING
-		service=$p
-		[ -n "$was_running" ] || was_running=$7
+		case " $daemons" in *" $p:"*) ;; *) daemons="$daemons$p:$7 " ;; esac
 		;;
 	esac
 	IFS=$nl
@@ -133,28 +140,42 @@ elif [ -n "$started" ]; then
 		timeout 60 systemctl start "$started" >/dev/null 2>&1 </dev/null
 		[ "$was_running" != active ] || timeout 60 systemctl start "$service" >/dev/null 2>&1 </dev/null
 	fi
-elif [ -n "$service" ]; then
-	case $(systemctl is-active "$service" 2>/dev/null) in
+fi
+if [ -n "$ended" ] && [ "$who" != boot ]; then
+	if job; then
+		pending="a guest's job runs: $ended is not stopped"
+		note "revert-pending $pending"
+	else
+		timeout 60 systemctl stop "$ended" >/dev/null 2>&1 </dev/null
+	fi
+fi
+[ "$who" = boot ] || for d in $daemons; do
+	was_running=${d#*:} d=${d%%:*}
+	# Done with its socket above.
+	[ "$d" != "$ended" ] && [ "$d" != "${stopped:+$service}" ] && [ "$d" != "${started:+$service}" ] || continue
+	case $(systemctl is-active "$d" 2>/dev/null) in
 	active)
-		if [ -n "$tls_before" ] && ! timeout 30 virt-admin server-update-tls "${service%.service}" >/dev/null 2>&1 </dev/null; then
+		# virtqemud has no listener whose files it could read again.
+		if [ -n "$tls_before" ] && [ "$d" != virtqemud.service ] && ! timeout 30 virt-admin server-update-tls "${d%.service}" >/dev/null 2>&1 </dev/null; then
 			if job; then
-				pending="a guest's job runs and $service does not reload"
+				pending="a guest's job runs and $d does not reload"
 				note "revert-pending $pending"
 			else
-				systemctl reset-failed "$service" >/dev/null 2>&1 </dev/null
-				timeout 90 systemctl restart "$service" >/dev/null 2>&1 </dev/null || { pending="$service does not come back"; note "revert-pending $pending"; }
+				systemctl reset-failed "$d" >/dev/null 2>&1 </dev/null
+				timeout 90 systemctl restart "$d" >/dev/null 2>&1 </dev/null || { pending="$d does not come back"; note "revert-pending $pending"; }
 			fi
 		fi
 		;;
 	failed | inactive)
-		systemctl reset-failed "$service" "${service%.service}.socket" >/dev/null 2>&1 </dev/null
+		systemctl reset-failed "$d" "${d%.service}.socket" >/dev/null 2>&1 </dev/null
 		for s in "" -ro -admin -tls; do
-			systemctl is-enabled --quiet "${service%.service}$s.socket" 2>/dev/null && timeout 60 systemctl start "${service%.service}$s.socket" >/dev/null 2>&1 </dev/null
+			systemctl is-enabled --quiet "${d%.service}$s.socket" 2>/dev/null && timeout 60 systemctl start "${d%.service}$s.socket" >/dev/null 2>&1 </dev/null
 		done
-		[ "$was_running" != active ] || timeout 60 systemctl start "$service" >/dev/null 2>&1 </dev/null || { pending="$service does not come back"; note "revert-pending $pending"; }
+		[ "$was_running" != active ] || timeout 60 systemctl start "$d" >/dev/null 2>&1 </dev/null || { pending="$d does not come back"; note "revert-pending $pending"; }
 		;;
 	esac
-fi
+done
+[ -z "$begun" ] || [ "$who" = boot ] || systemctl is-active --quiet "$begun" || timeout 60 systemctl start "$begun" >/dev/null 2>&1 </dev/null
 [ -z "$pending" ] || { sync; exit 1; }
 note "reverted at $(date +%s)"
 end

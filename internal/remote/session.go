@@ -204,7 +204,7 @@ func scriptHint(kind, text string) string {
 	case strings.HasPrefix(text, "moved: "):
 		return "make a new plan"
 	case strings.Contains(text, "does not start") || strings.Contains(text, "come back") || strings.Contains(text, "new files"):
-		return "look at `journalctl -u libvirtd` on the host"
+		return "look at `journalctl -u libvirtd -u virtproxyd -u virtqemud` on the host"
 	case strings.HasSuffix(text, "is full"), strings.HasSuffix(text, "no inodes left"):
 		return "make room on the host, then apply again"
 	case strings.HasSuffix(text, "is read-only"):

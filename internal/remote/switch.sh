@@ -177,7 +177,16 @@ do_unit() { # step, unit, service
 	systemctl enable "$2" >/dev/null 2>&1 </dev/null || fail "cannot enable $2"
 	systemctl is-active --quiet "$2" && return 0
 	if [ -z "$3" ] || ! systemctl is-active --quiet "$3"; then
-		out=$(timeout 60 systemctl start "$2" 2>&1 </dev/null) && return 0
+		if out=$(timeout 60 systemctl start "$2" 2>&1 </dev/null); then
+			[ -n "$3" ] || restarted="$restarted $2 "
+			return 0
+		fi
+	fi
+	if [ -z "$3" ]; then
+		systemctl reset-failed "$2" >/dev/null 2>&1 </dev/null
+		out=$(timeout 60 systemctl start "$2" 2>&1 </dev/null) || fail "$2 does not start: $out"
+		restarted="$restarted $2 "
+		return 0
 	fi
 	# A socket cannot be added while its service runs, and a client may wake
 	# the service in between.
@@ -186,7 +195,7 @@ do_unit() { # step, unit, service
 		timeout 60 systemctl stop "$3" >/dev/null 2>&1 </dev/null
 		out=$(timeout 60 systemctl start "$2" 2>&1 </dev/null) && break
 	done
-	restarted=yes
+	restarted="$restarted $3 "
 	systemctl is-active --quiet "$2" || fail "cannot start $2: $out"
 	out=$(timeout 60 systemctl start "$3" 2>&1 </dev/null) || fail "$3 does not start: $out"
 }
@@ -208,10 +217,18 @@ do_port() { # step, numbers of rules
 	shift
 	out=$(timeout 90 /bin/sh "$D/firewall.sh" do "$@" 2>&1 </dev/null) || fail "the firewall does not take the rules: $out"
 }
+lingering() { # service: sockets that were masked and never stopped would be handed to it
+	for s in "" -ro -admin -tls -tcp; do
+		u=${1%.service}$s.socket
+		case $(systemctl is-enabled "$u" 2>/dev/null) in masked*) ;; *) continue ;; esac
+		systemctl is-active --quiet "$u" || continue
+		timeout 60 systemctl stop "$1" "$u" >/dev/null 2>&1 </dev/null
+	done
+}
 do_activate() { # step, unit, how
 	held
 	flush
-	[ -z "$restarted" ] || return 0
+	case $restarted in *" $2 "*) return 0 ;; esac
 	case $(systemctl is-active "$2" 2>/dev/null) in
 	active) ;;
 	failed)
@@ -225,8 +242,9 @@ do_activate() { # step, unit, how
 	reload) out=$(timeout 30 virt-admin server-update-tls "${2%.service}" 2>&1 </dev/null) || fail "$2 does not take the new files: $out" ;;
 	restart)
 		systemctl reset-failed "$2" >/dev/null 2>&1 </dev/null
+		lingering "$2"
 		out=$(timeout 90 systemctl restart "$2" 2>&1 </dev/null) || fail "$2 does not come back: $out"
-		restarted=yes
+		restarted="$restarted $2 "
 		;;
 	esac
 }

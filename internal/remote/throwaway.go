@@ -48,7 +48,7 @@ func (t ThrowAway) run(ctx context.Context, c *Conn, op, body string) (Output, e
 	}
 	out, err := c.Run(ctx, t.script(Nonce(), body), Limits{Timeout: 60 * time.Second})
 	if err == nil && out.Exit != 0 {
-		err = &Error{Class: ClassScript, Host: c.host, Op: op, Err: fmt.Errorf("%s", clean(lastError(string(out.Stderr)), 300)), Hint: "look at `journalctl -u libvirtd` on the host"}
+		err = &Error{Class: ClassScript, Host: c.host, Op: op, Err: fmt.Errorf("%s", clean(lastError(string(out.Stderr)), 300)), Hint: "look at `journalctl -u libvirtd -u virtqemud` on the host"}
 	}
 	return out, err
 }

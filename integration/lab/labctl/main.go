@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -69,8 +70,8 @@ func depsCommand() *cobra.Command {
 func buildCommand(log *slog.Logger) *cobra.Command {
 	return &cobra.Command{
 		Use:       "build [SUITE...]",
-		Short:     "Build and cache base systems, all of them by default, and print their root trees",
-		ValidArgs: lab.Suites,
+		Short:     "Build and cache base systems, all of Debian's by default, and print their root trees",
+		ValidArgs: append(slices.Clone(lab.Suites), lab.Modular),
 		RunE: func(cmd *cobra.Command, suites []string) error {
 			if len(suites) == 0 {
 				suites = lab.Suites
@@ -123,7 +124,7 @@ func upCommand(log *slog.Logger) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&id, "id", "", "name of the lab (default a random one)")
-	f.StringVar(&suite, "suite", "trixie", "Debian suite of the hosts: bookworm, trixie or forky")
+	f.StringVar(&suite, "suite", "trixie", "suite of the hosts: bookworm, trixie, forky or modular")
 	f.IntVar(&count, "hosts", 2, "how many hosts to start")
 	f.StringVar(&firewall, "firewall", "off", "off, firewalld, ufw, nftables or iptables")
 	f.StringVar(&login, "login", "root", "root, or sudo for the user deploy")
