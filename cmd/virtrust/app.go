@@ -88,7 +88,7 @@ was unreachable, failed, reverted, held or waits), 4 refused, 5 locked,
 		return &hinted{err, "see " + c.CommandPath() + " --help"}
 	})
 	c.AddCommand(a.initCmd(), a.validateCmd(), a.fmtCmd(), a.templateCmd(), a.showCmd(), a.versionCmd(),
-		a.caCmd(), a.planCmd(), a.applyCmd(), a.verifyCmd(), a.statusCmd(), a.peersCmd(), a.migrateCmd(), a.rollbackCmd(), a.unlockCmd())
+		a.caCmd(), a.planCmd(), a.applyCmd(), a.verifyCmd(), a.statusCmd(), a.peersCmd(), a.migrateCmd(), a.rollbackCmd(), a.unlockCmd(), a.doctorCmd())
 	return c
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -33,7 +34,8 @@ type Conn struct {
 	mu    sync.Mutex
 	cause error // why it ended, nil while it is open
 
-	sessions sessions
+	sessions  sessions
+	noForward atomic.Bool // sshd forbids it
 
 	sftpMu    sync.Mutex
 	sftp      *sftp.Client

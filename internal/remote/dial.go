@@ -59,6 +59,7 @@ func (d *Dialer) Connect(ctx context.Context, e Endpoint) (*Conn, error) {
 		return fail(c, "connecting to "+addr, err, dialHints[c])
 	}
 	cancel()
+	trace(ctx, e.label(), PhaseTCP, addr)
 
 	h := &handshake{dialer: d, endpoint: e, verify: verify, wire: newWire(raw, handshakeBytes)}
 	client, err := h.run(ctx, addr)
@@ -67,6 +68,7 @@ func (d *Dialer) Connect(ctx context.Context, e Endpoint) (*Conn, error) {
 		return nil, err
 	}
 	h.wire.limit.Store(connectionBytes)
+	trace(ctx, e.label(), PhaseAuthentication, "as "+e.user())
 	log := d.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -107,12 +109,14 @@ func (h *handshake) run(ctx context.Context, addr string) (*ssh.Client, error) {
 		User:              h.endpoint.user(),
 		HostKeyAlgorithms: h.verify.algorithms(),
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
+			trace(ctx, h.endpoint.label(), PhaseAlgorithms, "")
 			err := h.verify.check(key)
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.refused = err
 			if err == nil {
 				h.seen = fingerprint(key)
+				trace(ctx, h.endpoint.label(), PhaseHostKey, key.Type()+" "+h.seen)
 			}
 			return err
 		},

@@ -3,6 +3,7 @@ package remote_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -150,9 +151,14 @@ func TestRefusedRequests(t *testing.T) {
 	if remote.ClassOf(err) != remote.ClassShell || !strings.Contains(err.Error(), "status 7") {
 		t.Errorf("SFTP refused, and no shell: %v", err)
 	}
-	c = connect(t, remotetest.Options{ProhibitForward: true})
+	c = connect(t, remotetest.Options{ProhibitForward: true, Exec: func(_ string, ch ssh.Channel) int {
+		script, _ := io.ReadAll(ch)
+		nonce, _, _ := strings.Cut(strings.TrimPrefix(string(script), "{\nN="), " ")
+		_, _ = fmt.Fprintf(ch, "%s without 0 \n\n", nonce)
+		return 0
+	}})
 	if _, err := c.Served(t.Context(), "127.0.0.1:1", ""); remote.ClassOf(err) != remote.ClassProhibited {
-		t.Errorf("forwarding prohibited: %v", err)
+		t.Errorf("forwarding prohibited, and no program to look with: %v", err)
 	}
 }
 
@@ -168,13 +174,13 @@ func TestRefusalsOfOpenSSH(t *testing.T) {
 	}
 	t.Run("no forwarding", func(t *testing.T) {
 		c := connect(t, "AllowTcpForwarding no")
-		if _, err := c.Served(t.Context(), "127.0.0.1:1", ""); remote.ClassOf(err) != remote.ClassProhibited {
+		if _, err := c.Forward(t.Context(), "tcp", "127.0.0.1:1"); remote.ClassOf(err) != remote.ClassProhibited {
 			t.Errorf("class %q: %v", remote.ClassOf(err), err)
 		}
 	})
 	t.Run("forwarding elsewhere", func(t *testing.T) {
 		c := connect(t, "PermitOpen 127.0.0.1:2")
-		if _, err := c.Served(t.Context(), "127.0.0.1:1", ""); remote.ClassOf(err) != remote.ClassProhibited {
+		if _, err := c.Forward(t.Context(), "tcp", "127.0.0.1:1"); remote.ClassOf(err) != remote.ClassProhibited {
 			t.Errorf("class %q: %v", remote.ClassOf(err), err)
 		}
 	})

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Served is what a TLS listener showed to a client without a certificate.
+// Served is what a TLS listener showed to a client without a certificate. A
+// look from the host itself gives the chain alone.
 type Served struct {
 	Chain    [][]byte // the peer's certificates in DER, leaf first; host data
 	Version  uint16   // such as tls.VersionTLS13
@@ -17,16 +18,25 @@ type Served struct {
 	Greeted  bool     // libvirtd's byte 0x01 came: it accepts this client
 }
 
-// Served connects from the host to addr and returns what is served there. It
-// trusts nothing and judges nothing: that is the caller's part. A listener that
+// Served connects from the host to addr and returns what is served there; where
+// sshd forbids forwarding, a program on the host does it. It trusts nothing and judges nothing: that is the caller's part. A listener that
 // wants a client certificate shows its own first, and that is enough.
 //
 // It takes two round trips, beside whatever else runs, and at most 30 s: a
 // libvirtd that left when nobody used it is started by this connection. Errors
-// have the classes of [Conn.Forward], [ClassTimeout] when the listener says
+// have the classes of [Conn.Forward], [ClassProhibited] only where the host has
+// no such program either, [ClassTimeout] when the listener says
 // nothing, and [ClassProtocol] when what it says is not TLS.
 func (c *Conn) Served(ctx context.Context, addr, serverName string) (Served, error) {
-	return c.look(ctx, addr, serverName, 0)
+	if c.noForward.Load() {
+		return c.lookFromHost(ctx, "looking at what is served on "+addr, addr, serverName)
+	}
+	seen, err := c.look(ctx, addr, serverName, 0)
+	if ClassOf(err) == ClassProhibited {
+		c.noForward.Store(true)
+		return c.lookFromHost(ctx, "looking at what is served on "+addr, addr, serverName)
+	}
+	return seen, err
 }
 
 // Greeted is like [Conn.Served] and then waits for libvirtd's byte 0x01, for at

@@ -76,3 +76,37 @@ func TestServed(t *testing.T) {
 		t.Errorf("afterwards: %q, %v", out.Stdout, err)
 	}
 }
+
+// Where sshd forbids forwarding, the host's own openssl looks.
+func TestServedFromTheHost(t *testing.T) {
+	c, err := (&remote.Dialer{}).Connect(t.Context(), remotetest.StartOpenSSH(t, "DisableForwarding yes\nMaxSessions 1").Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	cert := leaf(t)
+	config := func(version uint16, auth tls.ClientAuthType) func(net.Listener) {
+		return serveTLS(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, MaxVersion: version, ClientAuth: auth}, nil)
+	}
+	tests := map[string]struct {
+		serve func(net.Listener)
+		class remote.Class
+	}{
+		"TLS 1.3":                      {config(tls.VersionTLS13, tls.NoClientCert), ""},
+		"TLS 1.3, wants a certificate": {config(tls.VersionTLS13, tls.RequireAnyClientCert), ""},
+		"TLS 1.2, wants a certificate": {config(tls.VersionTLS12, tls.RequireAnyClientCert), ""},
+		"not TLS":                      {remotetest.Plain, remote.ClassProtocol},
+		"nothing":                      {nil, remote.ClassRefused},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			seen, err := c.Served(t.Context(), listen(t, tt.serve), "kvm1.example.test")
+			if remote.ClassOf(err) != tt.class {
+				t.Fatalf("%v (class %q), want class %q", err, remote.ClassOf(err), tt.class)
+			}
+			if err == nil && (len(seen.Chain) != 1 || !bytes.Equal(seen.Chain[0], cert.Certificate[0])) {
+				t.Errorf("saw %d certificates, not the one served", len(seen.Chain))
+			}
+		})
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -81,11 +82,18 @@ func TestRoundTrips(t *testing.T) {
 			wg.Wait()
 			return errors.Join(err, served)
 		}},
+		{"connect, run, and look by a script where forwarding is forbidden", 10, func(ctx context.Context, c *remote.Conn) error {
+			var wg sync.WaitGroup
+			wg.Go(func() { _, _ = c.Served(ctx, "127.0.0.1:16514", "kvm1") })
+			err := run(ctx, c)
+			wg.Wait()
+			return err
+		}},
 		{"connect and upload eight files", 13, func(ctx context.Context, c *remote.Conn) error { return c.Upload(ctx, files) }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			inBubble(t, remotetest.Options{}, func(t *testing.T, d *remote.Dialer, e remote.Endpoint) {
+			inBubble(t, remotetest.Options{ProhibitForward: strings.Contains(tt.name, "forbidden")}, func(t *testing.T, d *remote.Dialer, e remote.Endpoint) {
 				start := time.Now()
 				c, err := d.Connect(t.Context(), e)
 				if err != nil {
