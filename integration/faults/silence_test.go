@@ -12,7 +12,7 @@ var slow = []string{blackhole, stall}
 func TestSilence(t *testing.T) {
 	t.Parallel()
 	r := seed(t)
-	sites := startHosts(t, 12)
+	sites := startHosts(t, 8)
 	sizes := measure(t, sites[0], scenarios)
 	trials := trialsOf(scenarios, sizes, slow, stride(t, len(slow)), r, 0)
 	sweep(t, sites, trials, true)

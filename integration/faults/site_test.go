@@ -57,12 +57,7 @@ func newSite(t testing.TB, l *lab.Lab, h *lab.Host) *site {
 	s.key = strings.TrimSpace(out)
 	s.must(pristineScript)
 	s.write()
-	if r := s.run(time.Minute, "ca", "init"); r.code != 0 {
-		t.Fatalf("ca init: %s", r.stderr)
-	}
-	for _, a := range []string{"libvirt", "qemu"} {
-		cheapKey(t, filepath.Join(s.dir, "authorities", a, "g1.key.age"))
-	}
+	s.authorities()
 	content, err := os.ReadFile(bin.observer)
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +73,50 @@ func newSite(t testing.TB, l *lab.Lab, h *lab.Host) *site {
 		}
 	})
 	return s
+}
+
+// made is one set of authorities with its ledger, which every site gets a copy
+// of: sealing keys takes seconds.
+var made struct {
+	sync.Once
+	dir string
+}
+
+func (s *site) authorities() {
+	s.t.Helper()
+	made.Do(func() {
+		if r := s.run(programLimit, "ca", "init"); r.code != 0 {
+			s.t.Errorf("ca init: %s", r.stderr)
+			return
+		}
+		for _, a := range []string{"libvirt", "qemu"} {
+			cheapKey(s.t, filepath.Join(s.dir, "authorities", a, "g1.key.age"))
+		}
+		dir := filepath.Join(bin.dir, "made")
+		if err := errors.Join(os.Mkdir(dir, 0o700), copyState(s.dir, dir)); err != nil {
+			s.t.Error(err)
+			return
+		}
+		made.dir = dir
+	})
+	if made.dir == "" {
+		s.t.Fatal("there are no authorities")
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "authorities")); err == nil {
+		return // the first site's own
+	}
+	if err := copyState(made.dir, s.dir); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// copyState copies authorities and ledger with their modes.
+func copyState(from, to string) error {
+	out, err := exec.Command("cp", "-a", filepath.Join(from, "authorities"), filepath.Join(from, ".virtrust"), to).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }
 
 // cheapKey seals an authority's key again with a passphrase that is quick to

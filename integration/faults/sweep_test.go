@@ -11,9 +11,10 @@ import (
 	"time"
 )
 
-// fast kinds of transport faults; silence_test.go has the slow ones.
+// Kinds of transport faults; silence_test.go has the slow ones.
 var (
-	fast    = []string{cutBefore, cutAfter, killBefore, killAfter}
+	drops   = []string{cutBefore, cutAfter}
+	kills   = []string{killBefore, killAfter}
 	signals = []string{interrupt1, interrupt2, terminate1, terminate2}
 	cuts    = []string{cutBytesUp, cutBytesDn}
 )
@@ -67,6 +68,9 @@ func sweep(t *testing.T, sites []*site, trials []trial, waiting bool) {
 					busy <- true
 				}
 				began := time.Now()
+				if waiting {
+					tr.watch = append(tr.watch, "calm")
+				}
 				o := s.try(tr)
 				if !waiting {
 					<-busy
@@ -174,9 +178,9 @@ func TestTransport(t *testing.T) {
 	t.Logf("undisturbed: %+v", sizes)
 	var trials []trial
 	if full {
-		trials = slices.Concat(trialsOf(list, sizes, fast, stride(t, 1), r, 0), trialsOf(list, sizes, signals, 4*stride(t, 1), r, 0), trialsOf(list, sizes, cuts, 1, r, 6))
+		trials = slices.Concat(trialsOf(list, sizes, kills, stride(t, 1), r, 0), trialsOf(list, sizes, drops, len(drops)*stride(t, 1), r, 0), trialsOf(list, sizes, signals, 8*stride(t, 1), r, 0), trialsOf(list, sizes, cuts, 1, r, 4))
 	} else {
-		trials = append(trialsOf(list, sizes, fast, 9, r, 0), trialsOf(list, sizes, cuts, 1, r, 2)...)
+		trials = append(trialsOf(list, sizes, slices.Concat(drops, kills), 9, r, 0), trialsOf(list, sizes, cuts, 1, r, 2)...)
 		for i := range trials {
 			if trials[i].recovery == byWaiting {
 				trials[i].recovery = byTimer

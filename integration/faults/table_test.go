@@ -92,7 +92,7 @@ func writeTable() error {
 			b.WriteString(c + "\n")
 		}
 	}
-	fmt.Fprintf(&b, "\nHandshakes that libvirtd itself refused with `No supported cipher suites` in its journal, presumably because its reload ran at that moment (TestReloadAlone has not reproduced it without virtrust): %d. They are counted here and not as violations.\n", races)
+	fmt.Fprintf(&b, "\nHandshakes that libvirtd itself refused because its reload ran before they had begun (`No supported cipher suites` in its journal; TestReloadAlone shows the same without virtrust): %d. They are counted here and not as violations.\n", races)
 	for _, n := range table.notes {
 		b.WriteString("\n" + n + "\n")
 	}

@@ -87,8 +87,10 @@ func whole(lines []string) []string {
 }
 
 var (
-	onFile  = regexp.MustCompile(`^(\w+)\(\d+<([^>]*)>`)
-	renamed = regexp.MustCompile(`^rename\w*\(.*?"([^"]+)".*?"([^"]+)"`)
+	// strace fills short calls up with spaces.
+	succeeded = regexp.MustCompile(`\)\s+= \d`)
+	onFile    = regexp.MustCompile(`^(\w+)\(\d+<([^>]*)>`)
+	renamed   = regexp.MustCompile(`^rename\w*\(.*?"([^"]+)".*?"([^"]+)"`)
 )
 
 // undurable lists what a loss of power could take although the switch is done:
@@ -110,7 +112,7 @@ func undurable(calls []string) (problems []string, renames int) {
 	}
 	for i, c := range calls {
 		i++
-		if !strings.Contains(c, ") = ") || strings.Contains(c, ") = -1") {
+		if !succeeded.MatchString(c) {
 			continue
 		}
 		if strings.HasPrefix(c, "sync(") || strings.HasPrefix(c, "syncfs(") {
@@ -119,7 +121,7 @@ func undurable(calls []string) (problems []string, renames int) {
 		}
 		if m := renamed.FindStringSubmatch(c); m != nil {
 			from, to := m[1], m[2]
-			if live := strings.HasPrefix(to, "/etc/") && strings.Contains(from, "/.virtrust-"); live {
+			if live := strings.HasPrefix(to, "/etc/") && (strings.Contains(from, "/.virtrust-") || strings.HasSuffix(from, ".virtrust-new")); live {
 				renames++
 				moves = append(moves, move{i, from, to})
 				for p := range written {
@@ -130,7 +132,7 @@ func undurable(calls []string) (problems []string, renames int) {
 				if first {
 					first = false
 					for p := range written {
-						if strings.HasPrefix(p, "/var/lib/virtrust/") && !strings.HasSuffix(p, "/staging") && !strings.HasSuffix(p, "/unit") {
+						if strings.HasPrefix(p, "/var/lib/virtrust/") && !strings.HasSuffix(p, "/staging") && !strings.HasSuffix(p, "/unit") && !strings.HasSuffix(p, "/walls") { // live rules do not outlive the power
 							check(p, "the reverter needs it before the first rename, to "+to)
 						}
 					}

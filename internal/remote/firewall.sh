@@ -95,7 +95,7 @@ file_check() {
 }
 file_keep() {
 	unchanged "$2" "$3" || { echo "$2 was changed by someone else"; bad=1; return; }
-	cp -a -- "$2" "$2.virtrust-new" && cat <"$D/keep-$1" >"$2.virtrust-new" && { sync "$2.virtrust-new" 2>/dev/null || sync; } && mv -fT -- "$2.virtrust-new" "$2" ||
+	cp -a -- "$2" "$2.virtrust-new" && cat <"$D/keep-$1" >"$2.virtrust-new" && { sync "$2.virtrust-new" 2>/dev/null || sync; } && mv -fT -- "$2.virtrust-new" "$2" && { sync "${2%/*}" 2>/dev/null || sync; } ||
 		{ rm -f -- "$2.virtrust-new"; echo "$2 cannot be written"; bad=1; }
 }
 verb=$1

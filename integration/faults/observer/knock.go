@@ -17,7 +17,7 @@ func knock(in io.Reader, to, from string) {
 	var on atomic.Bool
 	go func() {
 		d := &net.Dialer{Timeout: 3 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-		for ; ; time.Sleep(250 * time.Millisecond) {
+		for ; ; time.Sleep(time.Second) {
 			if !on.Load() {
 				continue
 			}

@@ -56,7 +56,7 @@ func (w *watch) listener(first func()) {
 	first()
 	g := gap{from: time.Now()}
 	var gaps []gap // longer than the margin, or with failures
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(w.every(50 * time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {

@@ -21,6 +21,7 @@ type request struct {
 	Fresh   bool `json:"fresh"`   // an onboarding: absent to whole once, back only by a revert
 	Restart bool `json:"restart"` // the daemon may be away while systemd restarts it
 	Down    bool `json:"down"`    // the test itself takes the daemon away
+	Calm    bool `json:"calm"`    // look less often: most of the time nothing happens
 	// Wall is the firewall that owns the host: firewalld, ufw, nftables, iptables.
 	Wall string `json:"wall"`
 }
@@ -68,6 +69,14 @@ func (w *watch) violate(observer, format string, args ...any) {
 	}
 	w.last[observer+text] = true
 	w.rep.Violations = append(w.rep.Violations, violation{observer, time.Since(w.began).Seconds(), text})
+}
+
+// every is how often an observer looks.
+func (w *watch) every(d time.Duration) time.Duration {
+	if w.Calm {
+		return 8 * d
+	}
+	return d
 }
 
 func (w *watch) stopped() bool {

@@ -135,7 +135,7 @@ func (w *watch) pairs(first func()) {
 			}
 		}
 		first()
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(w.every(2 * time.Millisecond))
 	}
 	if c, no := read(identities[0].cert); no == "" {
 		if block, _ := pem.Decode([]byte(c)); block != nil {

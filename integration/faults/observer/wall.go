@@ -132,7 +132,7 @@ func (w *watch) walls(first func()) {
 	first()
 	for !w.stopped() {
 		for i := 0; i < 10 && !w.stopped(); i++ {
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(w.every(20 * time.Millisecond))
 		}
 		look()
 	}
