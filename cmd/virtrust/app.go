@@ -43,6 +43,7 @@ type app struct {
 	now      func() time.Time
 	lines    *bufio.Reader // of in, for answers
 	asking   atomic.Int32  // questions that wait for an answer
+	running  *progress     // of an apply to many hosts
 }
 
 func newApp(in, out, errs *os.File) *app {
@@ -87,7 +88,7 @@ was unreachable, failed, reverted, held or waits), 4 refused, 5 locked,
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &hinted{err, "see " + c.CommandPath() + " --help"}
 	})
-	c.AddCommand(a.initCmd(), a.validateCmd(), a.fmtCmd(), a.templateCmd(), a.showCmd(), a.versionCmd(),
+	c.AddCommand(a.initCmd(), a.validateCmd(), a.fmtCmd(), a.templateCmd(), a.showCmd(), a.explainCmd(), a.versionCmd(),
 		a.caCmd(), a.planCmd(), a.applyCmd(), a.verifyCmd(), a.statusCmd(), a.peersCmd(), a.migrateCmd(), a.rollbackCmd(), a.unlockCmd(), a.doctorCmd())
 	return c
 }

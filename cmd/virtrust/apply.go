@@ -128,13 +128,10 @@ func (f *fleet) apply(ctx context.Context, p *plan.Plan, command string) error {
 	runner := plan.Runner{
 		Run: run.id, Open: run.session, Queries: run.queries, Sign: run.sign, Peers: run.peers, Classify: classify, Done: run.record,
 		Trust: f.trust, WaitJobs: f.waitJobs, Rollouts: rollouts, Parallel: f.app.parallel, Now: f.app.now, Log: f.log,
-		Progress: func(e plan.Event) {
-			if !f.app.json && e.Step != "end" || e.Result != "" && !f.app.json {
-				f.app.note("%s", report.EventLine(e))
-			}
-		},
+		Progress: f.app.steps(change),
 	}
 	rep := runner.Apply(ctx, p)
+	f.app.stepsDone()
 	result := "complete"
 	if !rep.Complete() {
 		result = "incomplete"

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/virtrust/virtrust/internal/report"
+	"github.com/virtrust/virtrust/plan"
 )
 
 // progress shows how far long work is, on standard error. On a terminal it is
@@ -39,7 +41,8 @@ func (p *progress) step(host string) {
 	p.last = time.Now()
 	text := fmt.Sprintf("%s %d/%d %s", p.what, p.count, p.total, host)
 	if p.app.errTerm {
-		fmt.Fprint(p.app.err, "\r"+text+strings.Repeat(" ", max(0, 60-len(text))))
+		// Written over and then cut, so that it does not flicker; never wrapped.
+		fmt.Fprint(p.app.err, "\r"+text[:min(len(text), p.app.width-1)]+"\x1b[K")
 		p.shown = true
 		return
 	}
@@ -47,9 +50,52 @@ func (p *progress) step(host string) {
 }
 
 func (p *progress) done() {
+	p.clear()
+}
+
+// eachStep is up to how many hosts an apply tells every step; of more it tells
+// what did not go well, and how many are done.
+const eachStep = 10
+
+// steps tells the steps of an apply that changes so many hosts.
+func (a *app) steps(hosts int) func(plan.Event) {
+	if a.json {
+		return nil
+	}
+	if hosts <= eachStep || a.verbose {
+		return func(e plan.Event) {
+			if e.Step != "end" || e.Result != "" {
+				a.note("%s", report.EventLine(e))
+			}
+		}
+	}
+	p := a.progress("changed", hosts)
+	a.running = p
+	return func(e plan.Event) {
+		if e.Result != "" && e.Result != plan.Changed && e.Result != plan.Unchanged {
+			p.clear()
+			a.note("%s", report.EventLine(e))
+		}
+		if e.Result != "" {
+			p.step(report.Safe(e.Host))
+		}
+	}
+}
+
+// stepsDone takes the line of an apply's progress away.
+func (a *app) stepsDone() {
+	if a.running != nil {
+		a.running.done()
+		a.running = nil
+	}
+}
+
+// clear takes the line away until the next step.
+func (p *progress) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.shown {
-		fmt.Fprint(p.app.err, "\r"+strings.Repeat(" ", 70)+"\r")
+		fmt.Fprint(p.app.err, "\r\x1b[K")
+		p.shown = false
 	}
 }

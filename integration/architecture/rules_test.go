@@ -23,6 +23,7 @@ var layers = []layer{
 	{"tasks", []string{"plan", "inventory", "internal/facts", "internal/pki", "internal/conffile", "internal/firewall"}, "a task is two pure functions: whatever could change a host or read the outside world is out of its reach"},
 	{"plan", []string{"internal/facts", "internal/pki"}, "plan knows only the ground: sessions, signers and ledgers come to it as interfaces and functions"},
 	{"templates", nil, "templates are embedded files: nothing is needed to show them"},
+	{"docs", nil, "pages are embedded text: nothing is needed to show them"},
 	{"internal/facts", nil, "facts is ground: pure knowledge that depends on no other part"},
 	{"internal/pki", nil, "pki is ground: pure knowledge that depends on no other part"},
 	{"internal/conffile", nil, "conffile is ground: pure knowledge that depends on no other part"},

@@ -32,6 +32,7 @@ var results = []struct {
 // to do, and a summary at the end. The error is the writer's.
 func Apply(w io.Writer, r *plan.Report, o Options) error {
 	p := newPage(o)
+	p.large = len(r.Hosts) > manyHosts && !p.Verbose
 	p.proofs(r)
 	for _, k := range results {
 		var list []notice
@@ -50,6 +51,7 @@ func Apply(w io.Writer, r *plan.Report, o Options) error {
 			p.hang("  ", Safe(s), nil)
 		}
 	}
+	p.explain()
 	p.gap()
 	p.outcome(r)
 	return p.flush(w)

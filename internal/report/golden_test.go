@@ -98,6 +98,7 @@ func TestPlanGolden(t *testing.T) {
 		"nothing":    newPlan(settled("kvm1", now.AddDate(0, 1, 14)), settled("kvm2", now.AddDate(0, 1, 12))),
 		"problem":    newPlan(settled("kvm1", now.AddDate(0, 1, 14)), settled("kvm2", time.Time{})),
 		"large":      large(t),
+		"worst":      worst(t),
 		"exceptions": exceptions(t),
 		"hostile":    hostile(t),
 	}
@@ -145,6 +146,48 @@ func large(t *testing.T) *plan.Plan {
 		hosts = append(hosts, h)
 	}
 	return newPlan(hosts...)
+}
+
+// worst is 500 hosts after a bad week: 24 kinds of changes, 15 codes.
+func worst(t *testing.T) *plan.Plan {
+	var hosts []plan.HostPlan
+	for n := 1; n <= 500; n++ {
+		h := renewal(t, name(n), n, now.AddDate(0, 0, 20+n%9))
+		switch {
+		case n%20 == 7: // each group has another set of directories
+			h = fresh(t, name(n), n)
+			h.Ops = append(h.Ops, plan.Remove{Meta: plan.Meta{Reason: "drift"}, Path: fmt.Sprintf("/etc/pki/old%d", n%23)})
+		case n%25 == 3:
+			h = timeout(name(n))
+		case n%10 == 1:
+			h = settled(name(n), now.AddDate(0, 1, n%20))
+		}
+		for i, code := range []string{"clock", "foreign-ca", "plain-listener", "shadowing-directory", "ca-duplicate", "firewall-wider", "weak-key", "force-not-ours", "ca-ends-soon", "migration-host-not-named", "address-not-on-host", "chain-order"} {
+			if (n+i)%(17+i) == 0 && h.Failure == nil {
+				h.Findings = append(h.Findings, plan.Finding{Code: code, Severity: plan.Warning, Host: h.Host, Text: fmt.Sprintf("what %s says of number %d", code, n%5), Hint: "look at " + h.Host})
+			}
+		}
+		for i, code := range []string{"missing-program", "no-space", "other-paths"} {
+			if n%(90+i) == 0 {
+				h.Findings = append(h.Findings, plan.Finding{Code: code, Severity: plan.Problem, Host: h.Host, Holds: true, Text: "what " + code + " says", Hint: "mend it"})
+			}
+		}
+		hosts = append(hosts, h)
+	}
+	return newPlan(hosts...)
+}
+
+// TestOneScreen holds pages of 500 hosts to about a screen.
+func TestOneScreen(t *testing.T) {
+	for name, most := range map[string]int{"plan-large.80": 50, "plan-large.200": 48, "plan-worst.80": 86, "plan-worst.200": 76, "apply-large.80": 36, "status-many.80": 16, "status-worst.80": 24, "verify-many.80": 28} {
+		text, err := os.ReadFile(filepath.Join("testdata", name+".txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(text), "\n"); n > most {
+			t.Errorf("%s has %d lines, %d at most", name, n, most)
+		}
+	}
 }
 
 func exceptions(t *testing.T) *plan.Plan {
@@ -245,7 +288,23 @@ func TestStatusGolden(t *testing.T) {
 		}
 		many = append(many, r)
 	}
-	for name, rows := range map[string][]StatusRow{"few": few, "many": many, "none": nil} {
+	var bad []StatusRow
+	for n := 1; n <= 500; n++ {
+		r := row(name(n), 31+n%50)
+		switch {
+		case n%3 == 0:
+			r.State = StateDue
+		case n%50 == 1:
+			r = StatusRow{Host: name(n), State: StateUnreadable, Note: "timeout: dial tcp 10.0.0.4:22: i/o timeout"}
+		case n > 400 && n < 420:
+			r = row(name(n), -3)
+			r.State = StateExpired
+		case n == 77:
+			r.State, r.Note = StateDiffers, "libvirtd was not reloaded"
+		}
+		bad = append(bad, r)
+	}
+	for name, rows := range map[string][]StatusRow{"few": few, "many": many, "worst": bad, "none": nil} {
 		t.Run(name, func(t *testing.T) {
 			golden(t, "status-"+name, func(w io.Writer, o Options) error { return Status(w, rows, o) })
 		})

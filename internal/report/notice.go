@@ -2,7 +2,9 @@ package report
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/charmbracelet/lipgloss"
 
@@ -15,6 +17,13 @@ type notice struct {
 	code             string        // a finding's code or a failure's class
 	host, text, hint string
 }
+
+// maxCodes is how many codes of a large plan or report have all their texts;
+// of more each has one, and no hint.
+const maxCodes = 6
+
+// codeLike is a code of a finding or a class of an error, and the step of one.
+var codeLike = regexp.MustCompile(`^[a-z]+(?:[- ][a-z]+)*(?:, at .*)?$`)
 
 // maxTexts is how many texts of one code a page shows unless it is verbose.
 const maxTexts = 3
@@ -79,15 +88,19 @@ func (p *page) notices(title string, list []notice) {
 		}
 	}
 	slices.SortStableFunc(heads, func(a, b *subject) int { return cmp.Compare(severityRank[a.severity], severityRank[b.severity]) })
+	if c := heads[0]; p.code == "" && c.severity != "" && codeLike.MatchString(c.code) {
+		p.code, _, _ = strings.Cut(c.code, ",")
+	}
 	p.gap()
 	p.linef("%s", p.strong.Render(title))
+	terse := p.large && len(heads) > maxCodes
 	for _, s := range heads {
-		p.subject(s)
+		p.subject(s, terse)
 	}
 }
 
 // subject writes one code.
-func (p *page) subject(s *subject) {
+func (p *page) subject(s *subject, terse bool) {
 	mark, style := "  ", (*lipgloss.Style)(nil)
 	switch s.severity {
 	case plan.Problem:
@@ -104,7 +117,11 @@ func (p *page) subject(s *subject) {
 	p.hang(mark, title, style)
 	slices.SortStableFunc(s.topics, func(a, b *topic) int { return -cmp.Compare(len(a.hosts), len(b.hosts)) })
 	shown := s.topics
-	if !p.Verbose && len(shown) > maxTexts {
+	switch {
+	case p.Verbose:
+	case terse:
+		shown = shown[:1]
+	case len(shown) > maxTexts:
 		shown = shown[:maxTexts]
 	}
 	first, oneHint := s.topics[0].hint(), true
@@ -117,15 +134,18 @@ func (p *page) subject(s *subject) {
 			hosts := slices.DeleteFunc(slices.Clone(s.hosts), func(h string) bool { return !t.hosts[h] })
 			text = hostList(hosts, p.Verbose) + ": " + text
 		}
+		if terse && len(s.topics) > 1 {
+			text = join(t.texts, t.owns, 2*SafeRunes) + ", and more like this"
+		}
 		p.hang("    ", text, nil)
-		if !oneHint {
+		if !oneHint && !terse {
 			p.hint(t.hint())
 		}
 	}
-	if n := len(s.topics) - len(shown); n > 0 {
+	if n := len(s.topics) - len(shown); n > 0 && !terse {
 		p.linef("    and %d more like these (all with --verbose)", n)
 	}
-	if oneHint {
+	if oneHint && !terse {
 		p.hint(first)
 	}
 }

@@ -48,6 +48,14 @@ func (p *page) operations(g *group, created time.Time, indent string) {
 	if dirs >= 0 {
 		p.directories(&ops[dirs], made)
 	}
+	if p.brief {
+		var words []string
+		for _, o := range ops {
+			words = append(words, o.mark+" "+o.what)
+		}
+		p.hang(indent, strings.Join(words, "; "), nil)
+		return
+	}
 	column := 0
 	for _, o := range ops {
 		if n := lipgloss.Width(o.what); n <= p.Width/2 {

@@ -32,7 +32,10 @@ func newPalette(color bool) palette {
 type page struct {
 	Options
 	palette
-	b strings.Builder
+	b     strings.Builder
+	large bool   // many hosts: exceptions are told briefly
+	brief bool   // operations in one text, without their details
+	code  string // the first code that stands on the page, the worst of its part
 }
 
 func newPage(o Options) *page {

@@ -1,8 +1,10 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,12 +17,21 @@ import (
 func Plan(w io.Writer, pl *plan.Plan, o Options) error {
 	p := newPage(o)
 	s := sortOut(pl)
+	p.large = len(pl.Hosts) > manyHosts && !p.Verbose
 	p.changes(s, pl, "  ")
 	p.exceptions(s)
+	p.explain()
 	p.gap()
 	p.summary(s)
 	return p.flush(w)
 }
+
+// A plan or report of more hosts than manyHosts is kept to about a screen:
+// details of the largest group only, and of maxGroups groups their operations.
+const (
+	manyHosts = 40
+	maxGroups = 4
+)
 
 // sorted is a plan's hosts by what becomes of them, each in the plan's order.
 type sorted struct {
@@ -65,13 +76,52 @@ func sortOut(pl *plan.Plan) sorted {
 	return s
 }
 
-// changes writes one block for each group of hosts.
+// changes writes one block for each group of hosts. Of a large plan only the
+// largest group has its details, and of many groups the smallest are counted.
 func (p *page) changes(s sorted, pl *plan.Plan, indent string) {
-	for _, g := range groups(s.change) {
+	all := groups(s.change)
+	first := ""
+	if p.large {
+		slices.SortStableFunc(all, func(a, b *group) int { return -cmp.Compare(len(a.hosts), len(b.hosts)) })
+	}
+	for i, g := range all {
+		if p.large && i == maxGroups && len(all) > maxGroups+1 {
+			p.rest(all[i:], indent)
+			break
+		}
 		p.gap()
 		p.hang("", p.title(g), &p.strong)
+		p.brief = p.large && i > 0
 		p.operations(g, pl.Created, indent)
+		if p.brief && first == "" {
+			first = g.hosts[0].Host
+		}
+		p.brief = false
 	}
+	if first != "" {
+		p.gap()
+		p.hang("", "Details of the smaller groups: --verbose, or --limit "+Safe(first)+".", &p.quiet)
+	}
+}
+
+// rest names the hosts of the groups that are not shown.
+func (p *page) rest(groups []*group, indent string) {
+	var names []string
+	for _, g := range groups {
+		names = append(names, g.names()...)
+	}
+	p.gap()
+	p.hang("", fmt.Sprintf("%d more groups with other changes, %s:", len(groups), count(len(names), "host")), &p.strong)
+	p.hang(indent, hostList(names, false), nil)
+}
+
+// explain names the command that tells more of a code, where a code stands.
+func (p *page) explain() {
+	if p.code == "" {
+		return
+	}
+	p.gap()
+	p.hang("", "More about a code: virtrust explain "+p.code, &p.quiet)
 }
 
 func (p *page) title(g *group) string {

@@ -1,11 +1,13 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/charmbracelet/lipgloss"
 )
@@ -28,12 +30,64 @@ func Status(w io.Writer, rows []StatusRow, o Options) error {
 			}
 		}
 	}
-	if len(shown) > 0 {
+	switch {
+	case len(shown) > maxGood && !p.Verbose:
+		p.statusGroups(shown)
+		p.gap()
+	case len(shown) > 0:
 		p.statusTable(shown)
 		p.gap()
 	}
 	p.statusSummary(rows)
 	return p.flush(w)
+}
+
+// statusGroups writes a line for each state and certificate, with its hosts:
+// the worst first.
+func (p *page) statusGroups(rows []StatusRow) {
+	type key struct{ state, certificate string }
+	var order []key
+	by := map[key][]StatusRow{}
+	for _, r := range rows {
+		k := key{r.State, r.Certificate}
+		if by[k] == nil {
+			order = append(order, k)
+		}
+		by[k] = append(by[k], r)
+	}
+	rank := func(s string) int { return -slices.Index(states, s) }
+	slices.SortStableFunc(order, func(a, b key) int { return cmp.Compare(rank(a.state), rank(b.state)) })
+	wide := 0
+	for _, k := range order {
+		wide = max(wide, lipgloss.Width(SafeN(k.state, 20)))
+	}
+	for _, k := range order {
+		var hosts []string
+		var first, last time.Time
+		for _, r := range by[k] {
+			hosts = append(hosts, r.Host)
+			if !r.NotAfter.IsZero() {
+				if first.IsZero() || r.NotAfter.Before(first) {
+					first = r.NotAfter
+				}
+				if r.NotAfter.After(last) {
+					last = r.NotAfter
+				}
+			}
+		}
+		text := hostList(hosts, false)
+		if k.certificate != "" {
+			text = SafeN(k.certificate, 60) + ": " + text
+		}
+		if !first.IsZero() {
+			text += ", ends " + day(first)
+			if day(last) != day(first) {
+				text += ".." + day(last)
+			}
+		}
+		p.hang("  "+pad(SafeN(k.state, 20), wide)+"  ", text, p.stateStyle(k.state))
+	}
+	p.statusNotes(rows)
 }
 
 // column is one column of a table. Style colours a cell by its row.
@@ -160,6 +214,9 @@ func (p *page) statusNotes(rows []StatusRow) {
 	p.notices("Notes:", list)
 }
 
+// states are those of a certificate, in the order of a summary.
+var states = []string{StateOK, StateDue, StateExpiring, StateExpired, StateMissing, StateNotServed, StateDiffers, StateUnreadable}
+
 // statusSummary counts the states and names the certificate that ends first.
 func (p *page) statusSummary(rows []StatusRow) {
 	if len(rows) == 0 {
@@ -167,12 +224,12 @@ func (p *page) statusSummary(rows []StatusRow) {
 		return
 	}
 	hosts := map[string]bool{}
-	states := map[string]int{}
+	counts := map[string]int{}
 	first := -1
 	certificates := 0
 	for i, r := range rows {
 		hosts[r.Host] = true
-		states[r.State]++
+		counts[r.State]++
 		if r.Certificate != "" {
 			certificates++
 		}
@@ -181,14 +238,14 @@ func (p *page) statusSummary(rows []StatusRow) {
 		}
 	}
 	var parts []string
-	order := []string{StateOK, StateDue, StateExpiring, StateExpired, StateMissing, StateNotServed, StateDiffers, StateUnreadable}
+	order := slices.Clone(states)
 	for _, r := range rows {
 		if !slices.Contains(order, r.State) {
 			order = append(order, r.State)
 		}
 	}
 	for _, s := range order {
-		if n := states[s]; n > 0 || s == StateOK {
+		if n := counts[s]; n > 0 || s == StateOK {
 			parts = append(parts, fmt.Sprintf("%d %s", n, Safe(s)))
 		}
 	}
