@@ -271,6 +271,8 @@ type Rollout struct {
 	Restarts       int    `json:"restarts"`
 	MaxFailures    int    `json:"max_failures"`
 	MaxUnreachable string `json:"max_unreachable"` // "10%" or a count
+	// Windows are when renew may change hosts; empty means always.
+	Windows []Window `json:"windows,omitempty"`
 }
 
 // Host finds a host by name.

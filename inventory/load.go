@@ -48,6 +48,9 @@ type loader struct {
 	shared    []sharedName
 	badCells  map[cell]bool // reported
 	fleet     *Fleet
+
+	windows     map[string]Window
+	windowsUsed map[string]bool
 }
 
 // Load reads the configuration of a directory: all *.hcl and *.hcl.json
@@ -70,6 +73,9 @@ func Load(dir string, opts Options) (*Fleet, Diagnostics) {
 		claims:    map[string]claim{},
 		badCells:  map[cell]bool{},
 		fleet:     &Fleet{Hosts: []Host{}, Clusters: []Cluster{}, Networks: []Network{}, Authorities: []Authority{}},
+
+		windows:     map[string]Window{},
+		windowsUsed: map[string]bool{},
 	}
 	l.load(dir, opts)
 	l.diags.finish()
@@ -197,9 +203,11 @@ func (l *loader) decode() {
 	}
 	l.decodeAuthorities()
 	l.decodeNetworks()
+	l.decodeWindows()
 	for _, d := range l.order["policy"] {
 		l.policy(d)
 	}
+	l.unusedWindows()
 	l.decodeFleet()
 	l.decodeClusters()
 	l.decodeHosts()

@@ -266,6 +266,7 @@ func rollout(r *reader) Rollout {
 		Restarts:       r.number("restarts", d.Restarts, 1, maxHosts),
 		MaxFailures:    r.number("max_failures", d.MaxFailures, 0, maxHosts),
 		MaxUnreachable: r.share("max_unreachable", d.MaxUnreachable),
+		Windows:        r.windowsOf("windows"),
 	}
 }
 

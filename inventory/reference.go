@@ -72,7 +72,7 @@ type instance struct {
 
 func (i *instance) ref() *ref { return &ref{i.decl.kind, i.decl.node.label(), i.key, i} }
 
-var refKinds = []string{"host", "cluster", "network", "authority", "policy"}
+var refKinds = []string{"host", "cluster", "network", "authority", "window", "policy"}
 
 // resolve gives the value of kind.NAME: one reference, or a map of them when
 // the block has for_each.

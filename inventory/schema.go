@@ -68,7 +68,9 @@ var (
 		blocks: []*blockSpec{{kind: "allow", labels: []string{"name"},
 			attrs: []string{"enabled", "port", "ports", "from"}}}}
 	rolloutSpec = &blockSpec{kind: "rollout",
-		attrs: []string{"canary", "batch", "restarts", "max_failures", "max_unreachable"}}
+		attrs: []string{"canary", "batch", "restarts", "max_failures", "max_unreachable", "windows"}}
+	windowSpec = &blockSpec{kind: "window", labels: []string{"name"},
+		attrs: []string{"start!", "length!", "zone", "days"}}
 	policySpec = &blockSpec{kind: "policy", labels: []string{"name"},
 		attrs:  []string{"template", "extends", "authorities"},
 		blocks: []*blockSpec{certificateSpec, trustSpec, settingsSpec, listenerSpec, firewallSpec, rolloutSpec}}
@@ -76,7 +78,7 @@ var (
 		attrs: []string{"type", "default", "description"}}
 
 	rootSpec = &blockSpec{blocks: append([]*blockSpec{
-		hostSpec, clusterSpec, networkSpec, authoritySpec, policySpec, sshSpec, variableSpec,
+		hostSpec, clusterSpec, networkSpec, authoritySpec, policySpec, sshSpec, variableSpec, windowSpec,
 		{kind: "locals", any: true, many: true},
 		{kind: "fleet", attrs: []string{"migration"}},
 		{kind: "ledger", attrs: []string{"path"}},

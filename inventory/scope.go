@@ -83,7 +83,7 @@ func (l *loader) roots(expr hcl.Expression, sc *scope) (map[string]cty.Value, bo
 			out["each"] = cty.ObjectVal(map[string]cty.Value{"key": cty.StringVal(sc.each.key), "value": sc.each.value})
 			continue
 		}
-		known := []string{"var", "local", "host", "cluster", "network", "authority", "policy"}
+		known := []string{"var", "local", "host", "cluster", "network", "authority", "window", "policy"}
 		if sc.template != "" {
 			known = []string{"authority"}
 		}

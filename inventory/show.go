@@ -144,6 +144,9 @@ func (s *shower) policy(p *Policy) {
 	s.add("restarts", strconv.Itoa(p.Rollout.Restarts))
 	s.add("max_failures", strconv.Itoa(p.Rollout.MaxFailures))
 	s.add("max_unreachable", strconv.Quote(p.Rollout.MaxUnreachable))
+	if len(p.Rollout.Windows) > 0 {
+		s.add("windows", windowText(p.Rollout.Windows))
+	}
 }
 
 func quoted(list []string) string {

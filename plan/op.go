@@ -3,6 +3,7 @@ package plan
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 
@@ -214,6 +215,16 @@ type Enrol struct {
 	Old *Leaf `json:"old,omitempty"`
 	// Check has QEMU on the host read the new identity after the switch.
 	Check *Check `json:"check,omitempty"`
+}
+
+// Wish identifies what the operation wants: failures of the same wish in a row
+// are waited for longer and longer.
+func (o Enrol) Wish() string {
+	data, err := json.Marshal([]any{o.Certificate, o.Authority, o.Issuer, o.Profile, o.Tree})
+	if err != nil {
+		panic(err) // texts and numbers always marshal
+	}
+	return Digest(data)
 }
 
 // Check is what QEMU is asked about an identity that it reads: whether it

@@ -29,6 +29,8 @@ type certificate struct {
 	serves    bool // libvirtd's listener shows this one
 	port      int
 	qemu      *qemuPart // nil where QEMU does not read it
+	// renewal is set where only renewals are wanted.
+	renewal *renewal
 	// rolling says that an older generation of the authority is still trusted;
 	// peers are the other hosts that have to know the new one then.
 	rolling bool
@@ -294,6 +296,11 @@ func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Find
 		Meta: meta, Certificate: c.cert.Name, Authority: c.cert.Authority, Issuer: c.issuer.SubjectKeyID, Profile: c.profile,
 		Tree: c.tree(), Generation: c.nextGeneration(h), Owner: who.owner, Group: who.group, KeyMode: who.mode,
 		Current: plan.StateOf(current), Old: leafOf(leaf),
+	}
+	if c.renewal != nil {
+		if f := c.renewal.holds(c, d, enrol.Wish(), now); f != nil {
+			return nil, append(found, *f)
+		}
 	}
 	if c.qemu != nil {
 		a, _ := qemuAccount(h)

@@ -16,6 +16,9 @@ type Options struct {
 	// Replace names tasks (certificate.libvirt-server) whose certificates are
 	// made anew although nothing is wrong with them.
 	Replace []string
+	// Renew leaves out all but renewals: what is due, within windows and after
+	// the pause that failures ask for.
+	Renew bool
 	// Hosts are all hosts of the fleet, which conditions name.
 	Hosts []inventory.Host
 }
@@ -30,6 +33,9 @@ func For(h *inventory.Host, trust pki.Trust, opts Options) ([]plan.Task, error) 
 	}
 	b := build{host: h, trust: trust, opts: opts}
 	out := []plan.Task{b.base()}
+	if opts.Renew {
+		return b.renewals(out)
+	}
 	for _, t := range h.Policy.Trusts {
 		task, err := b.trustFile(t)
 		if err != nil {

@@ -99,11 +99,29 @@ func commandLine() string { return strings.Join(os.Args[1:], " ") }
 
 // apply carries a plan out and prints the report.
 func (f *fleet) apply(ctx context.Context, p *plan.Plan, command string) error {
+	change, _, _, _ := p.Count()
+	rep, err := f.carryOut(ctx, p, command, f.app.steps(change))
+	if err != nil {
+		return err
+	}
+	if f.app.json {
+		err = report.JSON(f.app.out, rep)
+	} else {
+		err = report.Apply(f.app.out, rep, f.app.options())
+	}
+	if err != nil {
+		return err
+	}
+	return applyExit(ctx, rep)
+}
+
+// carryOut carries a plan out. Each step is told while it happens.
+func (f *fleet) carryOut(ctx context.Context, p *plan.Plan, command string, tell func(plan.Event)) (*plan.Report, error) {
 	run := &applyRun{fleet: f, id: ledger.NewRunID(f.app.now()), authorities: map[string]signer{}, done: map[string]bool{}, plan: p}
 	change, _, _, _ := p.Count()
 	if change > 0 {
 		if err := run.open(ctx, command); err != nil {
-			return err
+			return nil, err
 		}
 		defer run.close()
 	}
@@ -118,6 +136,9 @@ func (f *fleet) apply(ctx context.Context, p *plan.Plan, command string) error {
 		r := c.Rollout
 		rollouts[c.Name] = plan.Rollout{Canary: r.Canary, Batch: r.Batch, Restarts: r.Restarts, MaxFailures: r.MaxFailures, MaxUnreachable: r.MaxUnreachable}
 	}
+	for _, name := range f.settled {
+		run.done[name] = true
+	}
 	for i := range p.Hosts {
 		// A host whose client certificate and bundle stay as they are can
 		// dial others before its own turn comes.
@@ -128,7 +149,7 @@ func (f *fleet) apply(ctx context.Context, p *plan.Plan, command string) error {
 	runner := plan.Runner{
 		Run: run.id, Open: run.session, Queries: run.queries, Sign: run.sign, Peers: run.peers, Classify: classify, Done: run.record,
 		Trust: f.trust, WaitJobs: f.waitJobs, Rollouts: rollouts, Parallel: f.app.parallel, Now: f.app.now, Log: f.log,
-		Progress: f.app.steps(change),
+		Progress: tell,
 	}
 	rep := runner.Apply(ctx, p)
 	f.app.stepsDone()
@@ -137,16 +158,7 @@ func (f *fleet) apply(ctx context.Context, p *plan.Plan, command string) error {
 		result = "incomplete"
 	}
 	run.end(result)
-	var err error
-	if f.app.json {
-		err = report.JSON(f.app.out, rep)
-	} else {
-		err = report.Apply(f.app.out, rep, f.app.options())
-	}
-	if err != nil {
-		return err
-	}
-	return applyExit(ctx, rep)
+	return rep, nil
 }
 
 // applyExit is the exit code of a report.

@@ -278,7 +278,9 @@ func (r *applyRun) record(hr plan.HostReport) {
 		}
 	}
 	if hr.Failure != nil && hr.Result != plan.Held {
-		errs = append(errs, r.ledger.RecordFailure(ctx, ledger.Failure{Run: r.id, Host: hr.Host, Certificate: firstCertificate(r.plan, hr.Host), Class: hr.Failure.Class, Text: hr.Failure.Text}))
+		for certificate, wish := range wishes(r.plan, hr.Host) {
+			errs = append(errs, r.ledger.RecordFailure(ctx, ledger.Failure{Run: r.id, Host: hr.Host, Certificate: certificate, Class: hr.Failure.Class, Text: hr.Failure.Text, Wish: wish}))
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		r.log.Warn("the ledger could not be written", "host", hr.Host, "error", err)
@@ -300,16 +302,22 @@ func (r *applyRun) loaded(host string) []string {
 	return ids
 }
 
-func firstCertificate(p *plan.Plan, host string) string {
+// wishes are the certificates that a plan wanted to make on a host, with what it
+// wanted; "host" where it wanted none.
+func wishes(p *plan.Plan, host string) map[string]string {
+	out := map[string]string{}
 	for i := range p.Hosts {
 		if p.Hosts[i].Host != host {
 			continue
 		}
 		for _, o := range p.Hosts[i].Ops {
 			if e, ok := o.(plan.Enrol); ok {
-				return e.Certificate
+				out[e.Certificate] = e.Wish()
 			}
 		}
 	}
-	return "host"
+	if len(out) == 0 {
+		out["host"] = ""
+	}
+	return out
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,12 @@ type fleet struct {
 	withPeers bool
 	// waitJobs is how long a restart waits for guests' jobs.
 	waitJobs time.Duration
+	// settled are hosts that need nothing as far as the ledger knows: they can
+	// be asked to dial others without being looked at.
+	settled []string
+	// whole, where it is set, gathers beside a limited comparison what an apply
+	// would do with each host.
+	whole map[string]plan.HostPlan
 	// undoQueries replaces the tasks' questions in a rollback.
 	undoQueries map[string]*tasks.Journal
 
@@ -127,6 +134,23 @@ func (f *fleet) ready(hosts []*inventory.Host) error {
 				hint = "run `virtrust ca import " + name + " CHAIN.pem`"
 			}
 			return &hinted{fmt.Errorf("authority %q has no certificate yet", name), hint}
+		}
+	}
+	return nil
+}
+
+// alive refuses when an authority that would sign has ended: nothing that it
+// signs would be accepted.
+func (f *fleet) alive(hosts []*inventory.Host) error {
+	for _, h := range hosts {
+		for _, name := range tasks.Authorities(h) {
+			a, _ := f.trust.Authority(name)
+			if g, ok := a.Issuing(); ok && !g.NotAfter.After(f.app.now()) {
+				return &exitCode{exitRefused, &hinted{
+					fmt.Errorf("authority %q ended %s: nothing that it signs would be accepted", name, g.NotAfter.UTC().Format("2006-01-02")),
+					"run `virtrust ca rotate " + name + "`, which makes a new generation; the next apply installs it everywhere",
+				}}
+			}
 		}
 	}
 	return nil
@@ -239,6 +263,9 @@ func (f *fleet) each(ctx context.Context, hosts []*inventory.Host, do func(ctx c
 // plan looks at the hosts and compares. Facts are dropped once compared. Hosts
 // that a condition names are read, too; they change only with --with-peers.
 func (f *fleet) plan(ctx context.Context, hosts []*inventory.Host, keep bool) (*plan.Plan, error) {
+	if err := f.alive(hosts); err != nil {
+		return nil, err
+	}
 	byName := map[string]plan.HostPlan{}
 	opts := f.opts
 	for todo, selected := hosts, true; len(todo) > 0; {
@@ -307,15 +334,25 @@ func (f *fleet) compare(ctx context.Context, hosts []*inventory.Host, opts tasks
 		defer p.step(h.Name)
 		// What is asked and what was seen live as long as the comparison.
 		all, err := tasks.For(h, f.trust, opts)
+		var whole []plan.Task
+		if err == nil && f.whole != nil {
+			whole, err = tasks.For(h, f.trust, tasks.Options{Hosts: opts.Hosts})
+		}
 		if err != nil {
 			cancel(err)
 			return
 		}
-		seen, err := f.look(ctx, h, plan.Queries(all))
+		seen, err := f.look(ctx, h, plan.Queries(slices.Concat(all, whole)))
 		if err != nil {
 			failure := classify(err)
 			parts[i].Failure = &failure
 			return
+		}
+		if f.whole != nil {
+			hp := plan.MakeHost(h.Name, h.Cluster, whole, seen, f.app.now())
+			f.mu.Lock()
+			f.whole[h.Name] = hp
+			f.mu.Unlock()
 		}
 		if keep {
 			f.spare(h.Name)

@@ -176,19 +176,23 @@ func (s Situation) due(c *x509.Certificate) time.Time {
 	return Due(c.NotBefore, c.NotAfter, s.RenewBefore, s.Profile.Lifetime, s.Host, s.Profile.Name)
 }
 
-// left grades what is left of a certificate's life.
 func (s Situation) left(c *x509.Certificate) Urgency {
-	due, left := s.due(c), c.NotAfter.Sub(s.Now)
-	life := c.NotAfter.Sub(c.NotBefore)
-	if s.Profile.Lifetime > 0 {
-		life = min(life, s.Profile.Lifetime)
+	return Grade(s.Now, c.NotBefore, c.NotAfter, s.due(c), s.Profile.Lifetime)
+}
+
+// Grade says how pressing the renewal of a certificate is by its dates alone.
+// due is from Due, lifetimeAsked of 0 means not known.
+func Grade(now, notBefore, notAfter, due time.Time, lifetimeAsked time.Duration) Urgency {
+	left, life := notAfter.Sub(now), notAfter.Sub(notBefore)
+	if lifetimeAsked > 0 {
+		life = min(life, lifetimeAsked)
 	}
 	switch {
-	case due.After(s.Now):
+	case due.After(now):
 		return NotDue
 	case left <= life/20:
 		return Emergency
-	case left <= c.NotAfter.Sub(due)/2:
+	case left <= notAfter.Sub(due)/2:
 		return Urgent
 	}
 	return RenewalDue

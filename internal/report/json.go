@@ -10,11 +10,16 @@ import (
 // JSON writes v as indented JSON without escaping HTML. Characters that could
 // mislead a terminal are written as \uXXXX, which loses nothing. The error is
 // the encoder's or the writer's.
-func JSON(w io.Writer, v any) error {
+func JSON(w io.Writer, v any) error { return encode(w, v, "  ") }
+
+// JSONLine is JSON on one line, for a stream of events.
+func JSONLine(w io.Writer, v any) error { return encode(w, v, "") }
+
+func encode(w io.Writer, v any, indent string) error {
 	var raw bytes.Buffer
 	e := json.NewEncoder(&raw)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
+	e.SetIndent("", indent)
 	if err := e.Encode(v); err != nil {
 		return err
 	}

@@ -11,9 +11,6 @@ moved {
 vm "x" {
 }
 
-window "night" {
-}
-
 ssh {
   jump = ["bastion.example.com"]
 }
