@@ -112,6 +112,9 @@ func (s *shower) policy(p *Policy) {
 		s.prefix = "trust." + t.Path + "."
 		s.add("authorities", words(t.Authorities))
 		s.add("foreign", strconv.Quote(t.Foreign))
+		if t.CRL != "" {
+			s.add("crl", strconv.Quote(t.CRL))
+		}
 	}
 	for _, x := range p.Settings {
 		s.prefix = "settings." + x.Path + "."

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"fmt"
+	"path"
 	"slices"
 )
 
@@ -32,12 +33,30 @@ func (l *loader) trust(r *reader, places map[string]*node) TrustFile {
 		l.errorAt(a.expr.Range(), "Too many authorities", fmt.Sprintf("libvirt and QEMU read the first %d certificates of such a file and ignore the others in silence.", maxBundle))
 	}
 	if t.CRL = r.path_("crl", true); t.CRL != "" {
-		r.bad = true
-		l.later(r.n.attrs["crl"].expr.Range(), "trust", "crl", "crl")
+		rng := r.n.attrs["crl"].expr.Range()
+		if fit := crlBeside(t.Path); fit != "" && t.CRL != fit && r.n.attrs["crl"].scope.template == "" {
+			r.bad = true
+			l.errorAt(rng, "Revocation list that nobody reads", fmt.Sprintf("Programs that read %s look for revocation lists in %s alone.", t.Path, fit))
+		}
+		if !r.bad {
+			l.place(r, places, t.CRL, r.n, rng)
+		}
 	}
 	t.Foreign = r.word("foreign", "keep", "keep", "remove")
 	t.NeededFor = r.neededFor()
 	return t
+}
+
+// crlBeside is where libvirt and QEMU look for revocation lists beside a bundle
+// (libvirt.md §3); empty for a file of another name.
+func crlBeside(bundle string) string {
+	switch dir, name := path.Split(bundle); name {
+	case "cacert.pem":
+		return dir + "cacrl.pem"
+	case "ca-cert.pem":
+		return dir + "ca-crl.pem"
+	}
+	return ""
 }
 
 // maxBundle is how many certificates of a CA file libvirt's and QEMU's own

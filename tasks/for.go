@@ -42,6 +42,14 @@ func For(h *inventory.Host, trust pki.Trust, opts Options) ([]plan.Task, error) 
 			return nil, err
 		}
 		out = append(out, task)
+		if t.CRL == "" {
+			continue
+		}
+		l, err := b.crlFile(t)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, l)
 	}
 	for _, c := range h.Policy.Certificates {
 		task, err := b.certificate(c)

@@ -35,6 +35,16 @@ func (b build) renewals(out []plan.Task) ([]plan.Task, error) {
 		task.renewal.failure, _ = b.trust.Failure(b.host.Name, c.Name)
 		out = append(out, task)
 	}
+	for _, t := range b.host.Policy.Trusts {
+		if t.CRL == "" {
+			continue
+		}
+		l, err := b.crlFile(t)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, l)
+	}
 	return out, nil
 }
 

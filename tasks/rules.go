@@ -10,7 +10,7 @@ import (
 )
 
 // Rules are the judgements over the whole fleet.
-func Rules() []plan.Rule { return []plan.Rule{oneMachine{}, authorityAge{}} }
+func Rules() []plan.Rule { return []plan.Rule{oneMachine{}, authorityAge{}, lists{}} }
 
 // oneMachine finds two hosts of the inventory that are the same machine, or a
 // machine that was cloned with its id: a change of one would undo the other's.

@@ -30,6 +30,11 @@ type State struct {
 func Status(all []plan.Task, h *facts.Host, now time.Time) []State {
 	var out []State
 	for _, t := range all {
+		if l, ok := t.(*crlFile); ok {
+			if s, ok := l.status(h, now); ok {
+				out = append(out, s)
+			}
+		}
 		c, ok := t.(*certificate)
 		if !ok {
 			continue

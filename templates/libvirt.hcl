@@ -68,12 +68,14 @@ policy "libvirt" {
   trust "/etc/pki/CA/cacert.pem" {
     authorities = [authority.libvirt]
     foreign     = "keep"
+    crl         = "/etc/pki/CA/cacrl.pem" # made when something is revoked
   }
 
   trust "/etc/pki/qemu/ca-cert.pem" {
     needed_for  = "migration"
     authorities = [authority.qemu]
     foreign     = "keep"
+    crl         = "/etc/pki/qemu/ca-crl.pem"
   }
 
   # Both are libvirt's defaults. They are managed because the other value of

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/virtrust/virtrust/internal/ledger"
+	"github.com/virtrust/virtrust/internal/pki"
 	"github.com/virtrust/virtrust/internal/remote"
 	"github.com/virtrust/virtrust/internal/report"
 	"github.com/virtrust/virtrust/inventory"
@@ -141,6 +142,9 @@ func (r *renewing) run(ctx context.Context, hosts []*inventory.Host) error {
 		return err
 	}
 	defer release()
+	if err := r.refreshLists(ctx, l, hosts); err != nil {
+		return err
+	}
 	looks, err := l.Looks(ctx)
 	if err != nil {
 		return err
@@ -370,4 +374,56 @@ func (r *renewing) remember(ctx context.Context, l *ledger.Ledger, p *plan.Plan,
 		}
 	}
 	return nil
+}
+
+// refreshLists signs the revocation lists that end soon or lack something, so
+// that this run brings them to hosts. What cannot be signed is reported: hosts go
+// on using the list before.
+func (r *renewing) refreshLists(ctx context.Context, l *ledger.Ledger, hosts []*inventory.Host) error {
+	var names []string
+	for _, h := range hosts {
+		names = append(names, tasks.Authorities(h)...)
+	}
+	rv := &revoker{fleet: r.fleet, ledger: l}
+	for _, a := range r.trust.Authorities {
+		if d, ok := r.Fleet.Authority(a.Name); !ok || d.External() || !slices.Contains(names, a.Name) {
+			continue
+		}
+		var due []signing
+		for _, g := range a.Trusted() {
+			list, err := g.List()
+			if err != nil {
+				return err
+			}
+			if len(g.Unlisted) > 0 || list != nil && len(list.RevokedCertificateEntries) > 0 && !pki.CRLDue(list).After(r.app.now()) {
+				due = append(due, signing{a.Name, g.Number})
+			}
+		}
+		if len(due) == 0 {
+			continue
+		}
+		if r.dry {
+			r.sum.Lists = append(r.sum.Lists, report.RenewalRow{Host: a.Name, Text: "would be signed anew"})
+			continue
+		}
+		if rv.id == "" {
+			if err := rv.start(ctx); err != nil {
+				return err
+			}
+		}
+		lists, err := rv.sign(ctx, due)
+		if err != nil {
+			r.sum.Failed = append(r.sum.Failed, report.RenewalRow{Host: "revocation list of " + a.Name, Text: err.Error()})
+		}
+		for _, x := range lists {
+			r.sum.Lists = append(r.sum.Lists, report.RenewalRow{Host: a.Name, Text: x.text()})
+		}
+	}
+	if rv.id == "" {
+		return nil
+	}
+	rv.end(nil)
+	var err error
+	r.trust, err = readTrust(ctx, r.Fleet)
+	return err
 }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ import (
 // several goroutines.
 type Local struct {
 	name       string
+	dir        string // of the public files
 	keyPath    string
 	generation pki.Generation // the issuing one
 	cert       *x509.Certificate
@@ -39,6 +41,11 @@ type Local struct {
 // now is the clock, nil the system's. A nil ledger is ledger.ErrMissing, one of
 // another fleet ledger.ErrForeign, no files ErrNotInitialised.
 func Open(ctx context.Context, name, dir, keyDir string, l *ledger.Ledger, now func() time.Time) (*Local, error) {
+	return open(ctx, name, 0, dir, keyDir, l, now)
+}
+
+// open opens a generation; number 0 is the issuing one.
+func open(ctx context.Context, name string, number int, dir, keyDir string, l *ledger.Ledger, now func() time.Time) (*Local, error) {
 	fail := func(err error) (*Local, error) { return nil, fmt.Errorf("authority %s: %w", name, err) }
 	public, err := Read(name, dir)
 	if err != nil {
@@ -55,8 +62,15 @@ func Open(ctx context.Context, name, dir, keyDir string, l *ledger.Ledger, now f
 		return fail(err)
 	}
 	g, ok := trust.Authorities[0].Issuing()
-	if !ok {
+	if !ok && number == 0 {
 		return fail(errors.New("no generation of it is issuing"))
+	}
+	if number > 0 {
+		i := slices.IndexFunc(trust.Authorities[0].Generations, func(g pki.Generation) bool { return g.Number == number })
+		if i < 0 {
+			return fail(fmt.Errorf("it has no generation %d", number))
+		}
+		g = trust.Authorities[0].Generations[i]
 	}
 	cert, err := g.Certificate()
 	if err != nil {
@@ -68,7 +82,7 @@ func Open(ctx context.Context, name, dir, keyDir string, l *ledger.Ledger, now f
 	if now == nil {
 		now = time.Now
 	}
-	return &Local{name: name, keyPath: filepath.Join(keyDir, keyName(g.Number)), generation: g, cert: cert, ledger: l, now: now}, nil
+	return &Local{name: name, dir: dir, keyPath: filepath.Join(keyDir, keyName(g.Number)), generation: g, cert: cert, ledger: l, now: now}, nil
 }
 
 // Name is the authority's name in the configuration.

@@ -45,6 +45,11 @@ type Generation struct {
 	CRL          []byte    `json:"crl,omitempty"`        // DER of the newest full CRL
 	CRLNumber    uint64    `json:"crl_number,omitempty"` // 0 when no CRL was made
 	Revoked      []string  `json:"revoked,omitempty"`    // serials as SerialText has them
+
+	// What a ledger knows beside the files; empty without one.
+	SignedCRL  uint64   `json:"signed_crl,omitempty"` // the highest number of a list that was signed
+	Unlisted   []string `json:"unlisted,omitempty"`   // revoked, and not on CRL
+	Unrecorded []string `json:"unrecorded,omitempty"` // on CRL and in use, and not recorded as revoked
 }
 
 // NewGeneration fills a generation from its certificate.

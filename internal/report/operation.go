@@ -255,6 +255,14 @@ func (p *page) file(out *operation, g *group, i int, o plan.WriteFile) {
 			}
 			out.details = append(out.details, detail{"trusts", fmt.Sprintf("%s (until %s)", Safe(name), day(c.NotAfter))})
 		}
+	} else if lists, err := pki.ParseCRLs(o.Content); err == nil && len(lists) > 0 {
+		for _, l := range lists {
+			name, err := pki.DNString(l.RawIssuer)
+			if err != nil {
+				name = "an unreadable issuer"
+			}
+			out.details = append(out.details, detail{"revokes", fmt.Sprintf("%s of %s (list %s, until %s)", count(len(l.RevokedCertificateEntries), "certificate"), Safe(name), l.Number, day(l.NextUpdate))})
+		}
 	} else if len(o.Content) > 0 {
 		out.details = append(out.details, detail{"content", fmt.Sprintf("%s, sha256 %s", count(len(o.Content), "byte"), short(plan.Digest(o.Content)))})
 	}

@@ -32,7 +32,7 @@ policy "standard" {
     scope = "nic"
   }
   trust "/etc/pki/CA/cacert.pem" {
-    crl = "/etc/pki/CA/cacrl.pem"
+    crl = "/etc/pki/CA/crl.pem"
   }
   listener "vnc" {
     port = 5900
