@@ -58,6 +58,7 @@ func (l *loader) certificate(r *reader, places map[string]*node) Certificate {
 	c.Scope = r.word("scope", "host", "host")
 	c.KeyUsage = r.word("key_usage", "compatible", "compatible", "strict")
 	c.NeededFor = r.neededFor()
+	c.OnReplace = r.word("on_replace", "keep", "keep", "revoke")
 	lifetimesFit := r.lifetimes(&c)
 	key := &node{spec: keySpec}
 	if k := r.n.find("key", ""); k != nil {

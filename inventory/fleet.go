@@ -22,6 +22,8 @@ type Fleet struct {
 	Clusters    []Cluster   `json:"clusters"`
 	Networks    []Network   `json:"networks"`
 	Authorities []Authority `json:"authorities"`
+	// Removed are hosts that have left.
+	Removed []Removed `json:"removed,omitempty"`
 	// LedgerPath is the absolute path of the ledger's database.
 	LedgerPath string `json:"ledger_path"`
 }
@@ -184,6 +186,9 @@ type Certificate struct {
 	// NeededFor is "migration" on a certificate that only hosts have whose
 	// migration is not off; empty on one that every host has.
 	NeededFor string `json:"needed_for,omitempty"`
+	// OnReplace says what becomes of the certificate that another one followed:
+	// keep, it ends by itself, or revoke.
+	OnReplace string `json:"on_replace"`
 	Source    Range  `json:"source"`
 }
 

@@ -211,6 +211,7 @@ func (l *loader) decode() {
 	l.decodeFleet()
 	l.decodeClusters()
 	l.decodeHosts()
+	l.decodeRemoved()
 	l.firewallSources()
 }
 

@@ -56,7 +56,7 @@ var (
 		attrs:  []string{"kind", "organization", "passphrase_from", "lifetime", "key_directory", "per"},
 		blocks: append([]*blockSpec{keySpec}, externalSpecs...)}
 	certificateSpec = &blockSpec{kind: "certificate", labels: []string{"name"},
-		attrs: []string{"enabled", "authority", "usages", "networks", "scope", "lifetime", "renew_before", "key_usage", "needed_for"},
+		attrs: []string{"enabled", "authority", "usages", "networks", "scope", "lifetime", "renew_before", "key_usage", "needed_for", "on_replace"},
 		blocks: []*blockSpec{keySpec, {kind: "install",
 			attrs: []string{"directory", "cert", "key", "aliases", "owner", "group", "key_mode"}}}}
 	trustSpec = &blockSpec{kind: "trust", labels: []string{"path"},
@@ -79,6 +79,7 @@ var (
 
 	rootSpec = &blockSpec{blocks: append([]*blockSpec{
 		hostSpec, clusterSpec, networkSpec, authoritySpec, policySpec, sshSpec, variableSpec, windowSpec,
+		{kind: "removed", attrs: []string{"host!", "revoke"}, many: true},
 		{kind: "locals", any: true, many: true},
 		{kind: "fleet", attrs: []string{"migration"}},
 		{kind: "ledger", attrs: []string{"path"}},

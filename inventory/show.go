@@ -93,6 +93,9 @@ func (s *shower) policy(p *Policy) {
 		s.add("lifetime", strconv.Quote(showDuration(c.Lifetime)))
 		s.add("renew_before", strconv.Quote(showDuration(c.RenewBefore)))
 		s.add("key_usage", strconv.Quote(c.KeyUsage))
+		if c.OnReplace == "revoke" {
+			s.add("on_replace", strconv.Quote(c.OnReplace))
+		}
 		s.add("key.algorithm", strconv.Quote(c.KeyAlgorithm))
 		s.add("install.directory", strconv.Quote(c.Install.Directory))
 		s.add("install.cert", strconv.Quote(c.Install.Cert))

@@ -10,7 +10,6 @@ import "github.com/hashicorp/hcl/v2"
 var laterBlocks = []*blockSpec{
 	{kind: "relying_party", labels: []string{"name"}, any: true},
 	{kind: "vm", labels: []string{"name"}, any: true},
-	{kind: "removed", any: true, many: true},
 	{kind: "moved", any: true, many: true},
 }
 

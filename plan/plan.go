@@ -20,6 +20,9 @@ type Plan struct {
 	Trust         string     `json:"trust"`         // digest of generations, phases, CRLs
 	Hosts         []HostPlan `json:"hosts"`         // in inventory order
 	Findings      []Finding  `json:"findings,omitempty"`
+	// Revocations are carried out when the hosts' parts are; the lists that have
+	// them are brought to the hosts afterwards.
+	Revocations []Revocation `json:"revocations,omitempty"`
 }
 
 // HostPlan is one host's part.

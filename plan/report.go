@@ -46,6 +46,23 @@ type Report struct {
 	Ended   time.Time    `json:"ended"`
 	Hosts   []HostReport `json:"hosts"`
 	Stopped []string     `json:"stopped,omitempty"` // clusters whose rollout stopped, with the reason
+	Revoked []Revocation `json:"revoked,omitempty"` // when the hosts were changed
+}
+
+// Then adds what a second plan for the same hosts came to.
+func (r *Report) Then(second *Report) {
+	r.Ended = second.Ended
+	r.Stopped = append(r.Stopped, second.Stopped...)
+	for _, h := range second.Hosts {
+		for i := range r.Hosts {
+			if r.Hosts[i].Host != h.Host || h.Result == Unchanged && h.Failure == nil {
+				continue
+			}
+			if r.Hosts[i].Result == Changed || r.Hosts[i].Result == Unchanged {
+				r.Hosts[i] = then(r.Hosts[i], h)
+			}
+		}
+	}
 }
 
 // Count is how many hosts had the result.

@@ -19,6 +19,8 @@ type Options struct {
 	// Renew leaves out all but renewals: what is due, within windows and after
 	// the pause that failures ask for.
 	Renew bool
+	// Lists leaves out all but revocation lists.
+	Lists bool
 	// Hosts are all hosts of the fleet, which conditions name.
 	Hosts []inventory.Host
 }
@@ -33,8 +35,11 @@ func For(h *inventory.Host, trust pki.Trust, opts Options) ([]plan.Task, error) 
 	}
 	b := build{host: h, trust: trust, opts: opts}
 	out := []plan.Task{b.base()}
-	if opts.Renew {
+	switch {
+	case opts.Renew:
 		return b.renewals(out)
+	case opts.Lists:
+		return b.lists(out)
 	}
 	for _, t := range h.Policy.Trusts {
 		task, err := b.trustFile(t)

@@ -10,6 +10,9 @@ import (
 	"github.com/virtrust/virtrust/plan"
 )
 
+// CodeOrphans is the code of the finding that a host has left with certificates.
+const CodeOrphans = "orphan-certificates"
+
 // Codes of what keeps a renewal back. The certificate is renewed by a later run.
 const (
 	CodeWaitsForWindow = "waits-for-window"
@@ -35,6 +38,11 @@ func (b build) renewals(out []plan.Task) ([]plan.Task, error) {
 		task.renewal.failure, _ = b.trust.Failure(b.host.Name, c.Name)
 		out = append(out, task)
 	}
+	return b.lists(out)
+}
+
+// lists adds the tasks of revocation lists.
+func (b build) lists(out []plan.Task) ([]plan.Task, error) {
 	for _, t := range b.host.Policy.Trusts {
 		if t.CRL == "" {
 			continue

@@ -69,8 +69,12 @@ show the new certificate, and only then it is confirmed. What fails is put back.
 				return err
 			}
 			change, _, _, _ := p.Count()
-			if change > 0 && len(args) == 0 && !yes {
-				if err := a.approve(c.Context(), fmt.Sprintf("Change %s?", count(change, "host"))); err != nil {
+			if change+len(p.Revocations) > 0 && len(args) == 0 && !yes {
+				question := fmt.Sprintf("Change %s?", count(change, "host"))
+				if n := len(p.Revocations); n > 0 {
+					question = fmt.Sprintf("Change %s and revoke %s for good?", count(change, "host"), count(n, "certificate"))
+				}
+				if err := a.approve(c.Context(), question); err != nil {
 					return err
 				}
 			}
@@ -100,16 +104,18 @@ func commandLine() string { return strings.Join(os.Args[1:], " ") }
 // apply carries a plan out and prints the report.
 func (f *fleet) apply(ctx context.Context, p *plan.Plan, command string) error {
 	change, _, _, _ := p.Count()
-	rep, err := f.carryOut(ctx, p, command, f.app.steps(change))
+	tell := f.app.steps(change)
+	rep, err := f.carryOut(ctx, p, command, tell)
 	if err != nil {
 		return err
 	}
+	withdrawn := f.withdraw(ctx, p, rep, command, tell)
 	if f.app.json {
 		err = report.JSON(f.app.out, rep)
 	} else {
 		err = report.Apply(f.app.out, rep, f.app.options())
 	}
-	if err != nil {
+	if err = errors.Join(withdrawn, err); err != nil {
 		return err
 	}
 	return applyExit(ctx, rep)

@@ -289,7 +289,11 @@ func (f *fleet) plan(ctx context.Context, hosts []*inventory.Host, keep bool) (*
 			parts = append(parts, h)
 		}
 	}
-	return plan.Make(versionText(), f.Digest, f.trust, parts, tasks.Rules(), f.app.now()), nil
+	p := plan.Make(versionText(), f.Digest, f.trust, parts, tasks.Rules(), f.app.now())
+	if f.opts.Renew || f.opts.Lists {
+		return p, nil
+	}
+	return p, f.departed(ctx, p)
 }
 
 // named lists the hosts that conditions of hosts that may change name and that

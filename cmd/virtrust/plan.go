@@ -62,7 +62,7 @@ host could not be read or is held.`,
 			switch {
 			case held+unread > 0:
 				return &exitCode{code: exitIncomplete}
-			case detailed && change > 0:
+			case detailed && change+len(p.Revocations) > 0:
 				return &exitCode{code: exitDifferences}
 			}
 			return nil

@@ -44,6 +44,7 @@ func Apply(w io.Writer, r *plan.Report, o Options) error {
 		p.notices(k.title, list)
 	}
 	p.waiting(r)
+	p.revocations("Revoked:", r.Revoked)
 	if len(r.Stopped) > 0 {
 		p.gap()
 		p.linef("%s", p.strong.Render("Stopped:"))

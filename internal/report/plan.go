@@ -19,11 +19,25 @@ func Plan(w io.Writer, pl *plan.Plan, o Options) error {
 	s := sortOut(pl)
 	p.large = len(pl.Hosts) > manyHosts && !p.Verbose
 	p.changes(s, pl, "  ")
+	p.revocations("Revoked for good, when the hosts are changed:", pl.Revocations)
 	p.exceptions(s)
 	p.explain()
 	p.gap()
+	if n := len(pl.Revocations); n > 0 && len(s.change)+len(s.held)+len(s.unread)+len(s.readOnly) == 0 {
+		p.linef("%s revoked, and new lists brought to %s.", count(n, "certificate"), count(len(pl.Hosts), "host"))
+		return p.flush(w)
+	}
 	p.summary(s)
 	return p.flush(w)
+}
+
+// revocations lists certificates by host.
+func (p *page) revocations(title string, all []plan.Revocation) {
+	var list []notice
+	for _, r := range all {
+		list = append(list, notice{code: r.Authority, host: r.Host, text: r.What() + ", serial " + r.Serial})
+	}
+	p.notices(title, list)
 }
 
 // A plan or report of more hosts than manyHosts is kept to about a screen:

@@ -2,9 +2,6 @@ relying_party "backup" {
   anything = 1
 }
 
-removed {
-}
-
 moved {
 }
 
