@@ -130,7 +130,11 @@ func (r *renewing) event(e event) {
 
 func (r *renewing) run(ctx context.Context, hosts []*inventory.Host) error {
 	refuse := func(err error, hint string) error { return &exitCode{exitRefused, &hinted{err, hint}} }
-	l, err := ledger.Open(ctx, r.LedgerPath, ledger.Existing, ledger.WithClock(r.app.now))
+	mode := ledger.Existing
+	if r.onlyExternal() {
+		mode = ledger.Create // as for apply
+	}
+	l, err := ledger.Open(ctx, r.LedgerPath, mode, ledger.WithClock(r.app.now))
 	if errors.Is(err, ledger.ErrMissing) {
 		return refuse(err, "renew needs the ledger of these authorities: copy it to "+r.LedgerPath)
 	} else if err != nil {
@@ -175,17 +179,23 @@ func (r *renewing) run(ctx context.Context, hosts []*inventory.Host) error {
 	r.judge(p)
 	rep := &plan.Report{}
 	if !r.dry {
-		rep, err = r.carryOut(ctx, p, commandLine(), func(e plan.Event) {
+		tell := func(e plan.Event) {
 			t := "step"
 			if e.Result != "" {
 				t = "host"
 			}
 			r.event(event{Type: t, Host: e.Host, Step: e.Step, Text: e.Detail, Result: e.Result})
-		})
-		if err != nil {
+		}
+		if rep, err = r.carryOut(ctx, p, commandLine(), tell); err != nil {
 			return err
 		}
 		r.sum.Run = rep.Run
+		if err := r.withdraw(ctx, p, rep, commandLine(), tell); err != nil {
+			r.sum.Failed = append(r.sum.Failed, report.RenewalRow{Host: "revocation", Text: err.Error()})
+		}
+		for _, v := range rep.Revoked {
+			r.sum.Lists = append(r.sum.Lists, report.RenewalRow{Host: v.Host, Text: "revoked " + v.What()})
+		}
 	}
 	r.outcome(p, rep)
 	if !r.dry {
