@@ -28,6 +28,9 @@ const (
 	exitInterrupted = 130
 )
 
+// softMemory is where memory is collected more often, in bytes.
+const softMemory = 160 << 20
+
 // exitCode ends the program with a code. A nil Err means that everything was
 // already said.
 type exitCode struct {
@@ -65,6 +68,10 @@ func run() (code int) {
 			code = exitError
 		}
 	}()
+	// A run lives for seconds and keeps little: collecting less often costs
+	// some tens of MiB and saves a tenth of the processor's time.
+	debug.SetGCPercent(300)
+	debug.SetMemoryLimit(softMemory)
 	a := newApp(os.Stdin, os.Stdout, os.Stderr)
 	ctx, stop := interruptible(context.Background(), func() bool { return a.asking.Load() > 0 })
 	defer stop()

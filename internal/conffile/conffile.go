@@ -67,7 +67,7 @@ func Parse(src []byte) (*File, error) {
 	if bytes.HasPrefix(f.src, []byte("\xef\xbb\xbf")) {
 		return nil, &SyntaxError{1, "a byte order mark, which libvirt refuses: save the file without it"}
 	}
-	p := parser{src: f.src}
+	p := parser{src: f.src, stmts: make([]statement, 0, len(f.newlines)+1)}
 	if err := p.file(); err != nil {
 		return nil, &SyntaxError{f.line(p.pos), err.Error()}
 	}
