@@ -4,6 +4,7 @@ GO       ?= go
 PKGS     ?= ./...
 TESTARGS ?=
 FUZZTIME ?= 20s
+BENCHARGS ?=
 # The version that the binary tells: the tag, or the commit, of a git checkout.
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
@@ -12,7 +13,7 @@ GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK   ?= golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down deps test test-faults test-short lint vulncheck fuzz cover clean
+.PHONY: help bench build demo demo-down deps test test-faults test-short lint vulncheck fuzz cover clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +39,9 @@ test: $(if $(filter 0,$(shell id -u)),deps) ## run all tests, with root also tho
 # Hundreds of applies, each with one fault; most labs only wait, so several run at once.
 test-faults: deps ## run the whole sweep of faults on real hosts (root)
 	REQUIRE_LAB=1 VIRTRUST_FAULTS=full $(GO) test -tags faults -count=1 -timeout 90m -parallel 16 -v $(TESTARGS) ./integration/faults
+
+bench: deps ## measure plan, apply and renewal over many hosts, in Markdown (root)
+	$(GO) run ./integration/bench/speed $(BENCHARGS)
 
 test-short: ## run the tests that need no lab and little time
 	$(GO) test -short -timeout 5m $(TESTARGS) $(shell $(GO) list $(PKGS) | grep -v -e /integration/)
