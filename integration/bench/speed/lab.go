@@ -11,33 +11,50 @@ import (
 	"github.com/virtrust/virtrust/integration/lab"
 )
 
-// inLab makes a site of lab hosts.
-func (b *bench) inLab(ctx context.Context, name, policy, cluster string, specs []lab.HostSpec) (*site, *lab.Lab, error) {
+// inLab makes a site of new lab hosts, or of those of a lab that exists, and says
+// how to end it.
+func (b *bench) inLab(ctx context.Context, name, policy, cluster string, specs []lab.HostSpec) (*site, func() error, error) {
+	if b.lab != "" {
+		l, err := lab.Open(b.lab, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		s, err := b.siteOf(ctx, l, name, policy, cluster)
+		return s, func() error { return nil }, err
+	}
 	l, err := lab.New(ctx, lab.Config{})
 	if err != nil {
 		return nil, nil, err
 	}
-	hosts, err := l.Start(ctx, specs...)
+	if _, err := l.Start(ctx, specs...); err != nil {
+		return nil, nil, errors.Join(err, l.Close())
+	}
+	s, err := b.siteOf(ctx, l, name, policy, cluster)
 	if err != nil {
 		return nil, nil, errors.Join(err, l.Close())
 	}
-	s := &site{bench: b, dir: filepath.Join(b.dir, name), hosts: len(hosts), prefix: l.Command}
+	return s, l.Close, nil
+}
+
+// siteOf configures all hosts of a lab.
+func (b *bench) siteOf(ctx context.Context, l *lab.Lab, name, policy, cluster string) (*site, error) {
+	hosts := l.Hosts()
+	s := &site{bench: b, dir: filepath.Join(b.dir, name), hosts: len(hosts), lab: l, prefix: l.Command}
 	text := fmt.Sprintf("ssh {\n  known_hosts = %q\n  identity = [%q]\n}\n\ncluster \"rack1\" {\n  policy = policy.standard\n%s}\n", l.KnownHosts(), l.IdentityFile(), cluster)
 	for _, h := range hosts {
 		text += fmt.Sprintf("\nhost %q {\n  address = %q\n  cluster = cluster.rack1\n}\n", h.Name, h.FQDN)
 	}
 	if err := s.write(map[string]string{"inventory.hcl": text, "policy.hcl": policy}); err != nil {
-		return nil, nil, errors.Join(err, l.Close())
+		return nil, err
 	}
-	if _, err := s.virtrust(ctx, "", nil, "ca", "init"); err != nil {
-		return nil, nil, errors.Join(err, l.Close())
-	}
-	return s, l, nil
+	_, err := s.virtrust(ctx, "", nil, "ca", "init")
+	return s, err
 }
 
 // compare measures a lab's site: everything, nothing, and certificates anew,
 // beside what others take for the same hosts.
-func (s *site) compare(ctx context.Context, l *lab.Lab, renew string) error {
+func (s *site) compare(ctx context.Context, renew string) error {
+	l := s.lab
 	var names, addresses []string
 	for _, h := range l.Hosts() {
 		names = append(names, "root@"+h.FQDN)
@@ -76,11 +93,11 @@ func (s *site) compare(ctx context.Context, l *lab.Lab, renew string) error {
 
 // cheap measures hosts that have an sshd and files.
 func (b *bench) cheap(ctx context.Context, n int) (err error) {
-	s, l, err := b.inLab(ctx, "cheap", filesOnly, "", slices.Repeat([]lab.HostSpec{{Cheap: true}}, n))
+	s, end, err := b.inLab(ctx, "cheap", filesOnly, "", slices.Repeat([]lab.HostSpec{{Cheap: true}}, n))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	fmt.Printf("\n### %d hosts that have an sshd, files only\n", n)
-	return s.compare(ctx, l, "certificate.libvirt-server,certificate.libvirt-client")
+	defer func() { err = errors.Join(err, end()) }()
+	fmt.Printf("\n### %d hosts that have an sshd, files only\n", s.hosts)
+	return s.compare(ctx, "certificate.libvirt-server,certificate.libvirt-client")
 }

@@ -40,6 +40,7 @@ func measureAll(ctx context.Context) (err error) {
 	swarmHosts := flag.Int("swarm", 1000, "hosts in one process, 20 ms away")
 	renewed := flag.Int("renewed", 200, "hosts of the swarm whose certificates are made anew")
 	repeat := flag.Int("repeat", 3, "samples of what changes nothing; the median counts")
+	labID := flag.String("lab", "", "id of a lab to use, whose hosts are fresh, instead of starting one")
 	binary := flag.String("binary", "", "the program, instead of building it")
 	flag.Parse()
 	dir, err := os.MkdirTemp("/dev/shm", "speed")
@@ -47,7 +48,7 @@ func measureAll(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	b := &bench{dir: dir, binary: filepath.Join(dir, "virtrust"), repeat: *repeat}
+	b := &bench{dir: dir, binary: filepath.Join(dir, "virtrust"), repeat: *repeat, lab: *labID}
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}

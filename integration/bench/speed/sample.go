@@ -11,11 +11,14 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/virtrust/virtrust/integration/lab"
 )
 
 // bench is one measurement of everything.
 type bench struct {
 	dir, binary, self string
+	lab               string // id of a lab to use, or none
 	repeat            int
 }
 
@@ -23,6 +26,7 @@ type bench struct {
 type sample struct {
 	what, command string
 	wall, cpu     time.Duration // cpu of the command and what it started here
+	there         time.Duration // of the hosts meanwhile; 0 where it is not known
 	peak          int64         // KiB, of the largest process
 	out, errs     string
 }
@@ -32,6 +36,7 @@ type site struct {
 	*bench
 	dir    string
 	hosts  int
+	lab    *lab.Lab // nil for a swarm
 	prefix func(ctx context.Context, name string, args ...string) *exec.Cmd
 }
 
@@ -56,6 +61,7 @@ func (s *site) time(ctx context.Context, what, shown string, stdin string, codes
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
+	before := s.onHosts()
 	began := time.Now()
 	err := cmd.Start()
 	var peak int64
@@ -77,6 +83,7 @@ func (s *site) time(ctx context.Context, what, shown string, stdin string, codes
 	}
 	r.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	r.peak = peak
+	r.there = s.onHosts() - before
 	fmt.Fprintf(os.Stderr, "%8s %s\n", r.wall.Round(time.Millisecond), shown)
 	return r, nil
 }
@@ -131,20 +138,40 @@ func median(n int, runs ...func() (sample, error)) ([]sample, error) {
 	return out, nil
 }
 
-// table prints samples, with their ratios to those of bases.
+// table prints samples, with their ratios to those of bases: of time and, where
+// the hosts' part is known, of work, which is the processors' time on both ends.
 func table(bases []sample, rows []sample) {
+	work := func(r sample) time.Duration { return r.cpu + r.there }
+	both := bases[0].there > 0
+	columns := len(bases)
 	fmt.Print("\n| |")
 	for _, b := range bases {
-		fmt.Printf(" of %s |", b.what)
+		fmt.Printf(" time of %s |", b.what)
+		if both {
+			fmt.Printf(" work of %s |", b.what)
+			columns++
+		}
 	}
-	fmt.Print(" seconds | CPU s | peak MiB | command |\n|---|")
-	fmt.Print(strings.Repeat("---|", len(bases)), "---|---|---|---|\n")
+	fmt.Print(" seconds | CPU s here |")
+	if both {
+		fmt.Print(" CPU s on the hosts |")
+		columns++
+	}
+	fmt.Print(" peak MiB | command |\n|---|")
+	fmt.Print(strings.Repeat("---|", columns), "---|---|---|---|\n")
 	for _, r := range rows {
 		fmt.Printf("| %s |", r.what)
 		for _, b := range bases {
 			fmt.Printf(" %.2f |", float64(r.wall)/float64(b.wall))
+			if both {
+				fmt.Printf(" %.2f |", float64(work(r))/float64(work(b)))
+			}
 		}
-		fmt.Printf(" %.2f | %.2f | %d | `%s` |\n", r.wall.Seconds(), r.cpu.Seconds(), r.peak>>10, r.command)
+		fmt.Printf(" %.2f | %.2f |", r.wall.Seconds(), r.cpu.Seconds())
+		if both {
+			fmt.Printf(" %.2f |", r.there.Seconds())
+		}
+		fmt.Printf(" %d | `%s` |\n", r.peak>>10, r.command)
 	}
 	fmt.Println()
 }

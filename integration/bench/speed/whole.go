@@ -44,16 +44,16 @@ policy "standard" {
 // whole measures hosts with systemd, libvirt and a firewall, and where a look
 // spends its time on them.
 func (b *bench) whole(ctx context.Context, n int) (err error) {
-	s, l, err := b.inLab(ctx, "whole", wholePolicy, "  migration = \"available\"\n", slices.Repeat([]lab.HostSpec{{}}, n))
+	s, end, err := b.inLab(ctx, "whole", wholePolicy, "  migration = \"available\"\n", slices.Repeat([]lab.HostSpec{{}}, n))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	fmt.Printf("\n### %d whole hosts, the whole policy\n", n)
-	if err := s.compare(ctx, l, "certificate.libvirt-server,certificate.libvirt-client,certificate.qemu"); err != nil {
+	defer func() { err = errors.Join(err, end()) }()
+	fmt.Printf("\n### %d whole hosts, the whole policy\n", s.hosts)
+	if err := s.compare(ctx, "certificate.libvirt-server,certificate.libvirt-client,certificate.qemu"); err != nil {
 		return err
 	}
-	return s.onTheHost(ctx, l.Hosts()[0])
+	return s.onTheHost(ctx, s.lab.Hosts()[0])
 }
 
 // look is the script that asks a host of the site everything.
