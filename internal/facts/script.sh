@@ -219,11 +219,15 @@ fi
 
 for k in $keys; do
 	[ -f "$k" ] || continue
-	if command -v openssl >/dev/null 2>&1; then
-		o=$(openssl pkey -in "$k" -passin pass: -pubout </dev/null 2>/dev/null)
-	else
+	# certtool starts in half of openssl's time, and says the same.
+	o=
+	if command -v certtool >/dev/null 2>&1; then
 		o=$(certtool --load-privkey "$k" --pubkey-info </dev/null 2>/dev/null)
 	fi
+	case $o in
+	*"-----BEGIN PUBLIC KEY"*) o="-----BEGIN${o#*-----BEGIN}" ;;
+	*) o=$(openssl pkey -in "$k" -passin pass: -pubout </dev/null 2>/dev/null) ;;
+	esac
 	say key "$k" "$o"
 done
 
