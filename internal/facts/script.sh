@@ -94,7 +94,7 @@ if [ -n "$units" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/n
 		case $l in
 		Id=*) id=${l#*=} ;;
 		ActiveState=active) active="$active$id " ;;
-		EnvironmentFiles=/etc/*) e=${l#*=}; add c "${e%% (*}" 0 ;;
+		EnvironmentFiles=/etc/*) e=${l#*=}; e=${e%%" ("*}; add c "$e" 0 ;;
 		MainPID=0 | MainPID=) ;;
 		MainPID=*) say process "${l#*=}" "$(tr '\0' '\n' <"/proc/${l#*=}/cmdline" 2>/dev/null)" ;;
 		esac
@@ -122,7 +122,8 @@ if [ -n "$wall" ]; then
 		say firewall active "$z"
 		d=${d#*'["'}
 		zones=' '
-		for z in "${d%%'"'*}" $(printf '%s\n' "$z" | grep -o '"[A-Za-z0-9_-]*":{' | tr -d '":{' | head -n 50); do
+		d=${d%%'"'*}
+		for z in "$d" $(printf '%s\n' "$z" | grep -o '"[A-Za-z0-9_-]*":{' | tr -d '":{' | head -n 50); do
 			case $z in '' | *[!A-Za-z0-9_-]*) continue ;; esac
 			case $zones in *" $z "*) continue ;; esac
 			zones="$zones$z "

@@ -37,6 +37,9 @@ const (
 	sudoAsks  = "env LC_ALL=C sudo -S -p %s " + rootShell
 )
 
+// shellHint is what to do where something else than our script ran.
+const shellHint = "does `ssh HOST /bin/sh` start a POSIX shell? ForceCommand in sshd_config and command= in authorized_keys replace what is run"
+
 // maxNoise is how much a login may print before a script begins.
 const maxNoise = 64 << 10
 
@@ -266,7 +269,7 @@ func (e *entry) failed(op string, stderr []byte, status int) *Error {
 	case status == 0 || said == "":
 		out.Class = ClassShell
 		out.Err = fmt.Errorf("the login did not run what was asked (status %d): %s", status, orNothing(e.noise.String()))
-		out.Hint = "does the login user have a shell? ForceCommand in sshd_config and command= in authorized_keys replace what is run"
+		out.Hint = shellHint
 	default:
 		out.Err = errors.New(said)
 		out.Hint = "does `ssh HOST sudo -n true` work?"

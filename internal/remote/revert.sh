@@ -45,11 +45,14 @@ pending= stopped= started= service= tls_before=yes was_running= daemons= begun= 
 if [ "$who" != boot ] && [ -s "$D/walls" ]; then
 	out=$(timeout 90 /bin/sh "$D/firewall.sh" undo 2>&1 </dev/null) || { pending="the firewall keeps a rule of this run: $out"; note "$pending"; }
 fi
+rename() { # from, to; mv of uutils 0.0.30 refuses a link over a link to a directory
+	mv -fT -- "$1" "$2" 2>/dev/null || { [ -L "$1" ] && perl -e 'exit !rename $ARGV[0], $ARGV[1]' -- "$1" "$2" 2>/dev/null; }
+}
 put_back() { # step, path, was, target
 	case $3 in
 	absent) rm -f -- "$2" ;;
 	file) cp -a -- "$D/saved/$1" "$2.virtrust-revert" && { sync "$2.virtrust-revert" 2>/dev/null || sync; } && mv -fT -- "$2.virtrust-revert" "$2" ;;
-	link) rm -f -- "$2.virtrust-revert"; ln -s -- "$4" "$2.virtrust-revert" && mv -fT -- "$2.virtrust-revert" "$2" ;;
+	link) rm -f -- "$2.virtrust-revert"; ln -s -- "$4" "$2.virtrust-revert" && rename "$2.virtrust-revert" "$2" ;;
 	esac || { rm -f -- "$2.virtrust-revert"; pending="cannot put $2 back"; note "$pending"; }
 }
 is_now() { # kind, path, digest or target

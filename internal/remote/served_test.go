@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -54,10 +55,14 @@ func TestServed(t *testing.T) {
 	}
 	t.Run("silence", func(t *testing.T) {
 		addr := listen(t, func(l net.Listener) {
+			var kept []net.Conn // one that is collected as garbage is closed
 			for {
-				if _, err := l.Accept(); err != nil {
+				c, err := l.Accept()
+				if err != nil {
+					runtime.KeepAlive(kept)
 					return
 				}
+				kept = append(kept, c)
 			}
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

@@ -222,7 +222,10 @@ func Gather(ctx context.Context, c *Conn, name string, queries []facts.Query, po
 }
 
 func gather(ctx context.Context, c *Conn, name, prefix string, queries []facts.Query, ports []int) (*facts.Host, error) {
-	h, _, err := gatherFramed(ctx, c, name, prefix, Nonce(), queries, ports)
+	h, out, err := gatherFramed(ctx, c, name, prefix, Nonce(), queries, ports)
+	if err == nil && h == nil {
+		err = &Error{Class: ClassShell, Host: name, Op: "reading the host", Err: fmt.Errorf("the script ended early (status %d): %s", out.Exit, orNothing(string(out.Stderr))), Hint: shellHint}
+	}
 	return h, err
 }
 
@@ -257,7 +260,7 @@ func gatherFramed(ctx context.Context, c *Conn, name, prefix, nonce string, quer
 	}
 	h, err := facts.Parse(nonce, out.Stdout)
 	if err != nil {
-		class, hint := ClassShell, "does `ssh HOST /bin/sh` start a POSIX shell for the login user?"
+		class, hint := ClassShell, shellHint
 		if errors.Is(err, facts.ErrTorn) {
 			class, hint = ClassMoved, "something writes the host's configuration right now: try again"
 		}
@@ -292,9 +295,6 @@ func Look(ctx context.Context, c *Conn, name string, queries []facts.Query, now 
 		h, err := Gather(ctx, c, name, queries, ports...)
 		if errors.Is(err, facts.ErrTorn) && try == 0 {
 			continue
-		}
-		if err == nil && h == nil {
-			err = &Error{Class: ClassShell, Host: name, Op: "reading the host", Err: errors.New("the script ended early")}
 		}
 		if err != nil {
 			return nil, err

@@ -131,9 +131,12 @@ do_dir() { # step, path, mode, owner:group
 	synced="$synced
 ${2%/*}"
 }
+rename() { # from, to; mv of uutils 0.0.30 refuses a link over a link to a directory
+	mv -fT -- "$1" "$2" 2>/dev/null || { [ -L "$1" ] && perl -e 'exit !rename $ARGV[0], $ARGV[1]' -- "$1" "$2" 2>/dev/null; }
+}
 do_put() { # step, staged, path
 	held
-	mv -fT -- "$2" "$3" || fail "cannot rename into $3"
+	rename "$2" "$3" || fail "cannot rename into $3"
 	synced="$synced
 ${3%/*}"
 }

@@ -77,7 +77,7 @@ say sh '' "$(readlink -f /bin/sh)"`), Limits{Stdout: 1 << 20})
 	l := Login{User: text("user"), Shell: text("shell"), Sh: text("sh")}
 	if l.User == "" {
 		return l, &Error{Class: ClassShell, Host: c.host, Op: "starting /bin/sh", Err: errors.New("it did not read the script: " + orNothing(string(out.Stdout)+string(out.Stderr))),
-			Hint: "does `ssh HOST /bin/sh` start a POSIX shell? ForceCommand in sshd_config and command= in authorized_keys replace what is run"}
+			Hint: shellHint}
 	}
 	if at := bytes.Index(out.Stdout, []byte(nonce)); at > 0 {
 		l.Noise = clean(lastLine(string(out.Stdout[:at])), 80)

@@ -66,7 +66,7 @@ func (c *Conn) uploadByScript(ctx context.Context, files []Upload) error {
 	}
 	if _, ok := a.get("uploaded"); !ok {
 		return &Error{Class: ClassShell, Host: c.host, Op: "uploading", Err: fmt.Errorf("the script ended with status %d: %s", out.Exit, orNothing(string(out.Stderr))),
-			Hint: "does `ssh HOST /bin/sh` start a POSIX shell? ForceCommand in sshd_config and command= in authorized_keys replace what is run"}
+			Hint: shellHint}
 	}
 	return nil
 }
