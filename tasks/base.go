@@ -142,6 +142,6 @@ func (b *base) addresses(h *facts.Host) []plan.Finding {
 	return []plan.Finding{{
 		Code: "address-not-on-host", Severity: plan.Warning, Task: b.ID(),
 		Text: fmt.Sprintf("the inventory gives this host %s, which it does not have", strings.Join(missing, ", ")),
-		Hint: "mend the addresses in " + b.host.Source.String(),
+		Hint: "virtrust inspect " + b.host.Name + " --write, or mend the addresses in " + b.host.Source.String(),
 	}}
 }

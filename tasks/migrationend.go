@@ -145,7 +145,7 @@ func (e End) libvirtVersion() string {
 }
 
 func (e End) qemuVersion() string {
-	return firstPackage(e.Seen, "qemu-system-x86", "qemu-kvm-core", "qemu-system-x86-core")
+	return firstPackage(e.Seen, "qemu-system-x86", "qemu-kvm-core", "qemu-system-x86-core", "qemu-x86")
 }
 
 func firstPackage(h *facts.Host, names ...string) string {

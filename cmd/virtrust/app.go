@@ -85,6 +85,7 @@ was unreachable, failed, reverted, held or waits), 4 refused, 5 locked,
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log every step on standard error")
 	c.SetOut(a.out)
 	c.SetErr(a.err)
+	c.AddCommand(a.inspectCmd())
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &hinted{err, "see " + c.CommandPath() + " --help"}
 	})

@@ -174,7 +174,7 @@ func (h *Host) PublicKey(p string) ([]byte, bool) {
 // QEMU is the version of the host's QEMU as its package manager says; empty
 // when it does not know.
 func (h *Host) QEMU() string {
-	for _, p := range []string{"qemu-system-x86", "qemu-kvm-core", "qemu-system-x86-core"} {
+	for _, p := range []string{"qemu-system-x86", "qemu-kvm-core", "qemu-system-x86-core", "qemu-x86"} {
 		if v := h.Packages[p]; v != "" {
 			return v
 		}

@@ -37,7 +37,7 @@ if [ -r /var/lib/dpkg/status ]; then
 elif command -v dpkg-query >/dev/null 2>&1; then
 	say packages dpkg "$(dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' libvirt-daemon libvirt-daemon-system libvirt-clients qemu-system-x86 openssl gnutls-bin openssh-server 2>/dev/null)"
 elif command -v rpm >/dev/null 2>&1; then
-	say packages rpm "$(rpm -q --qf 'installed %{NAME} %{VERSION}-%{RELEASE}\n' libvirt-daemon libvirt-daemon-driver-qemu libvirt-client qemu-kvm-core qemu-system-x86-core openssl gnutls-utils openssh-server 2>/dev/null)"
+	say packages rpm "$(rpm -q --qf 'installed %{NAME} %{VERSION}-%{RELEASE}\n' libvirt-daemon libvirt-daemon-driver-qemu libvirt-client qemu-kvm-core qemu-system-x86-core qemu-x86 openssl gnutls-utils openssh-server 2>/dev/null)"
 fi
 
 # The kernel walks every socket for /proc/net/tcp, and the listening ones for ss.
