@@ -13,10 +13,10 @@ GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK   ?= golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 .DEFAULT_GOAL := help
-.PHONY: help bench build demo demo-down deps test test-faults test-short lint vulncheck fuzz cover clean
+.PHONY: help bench build demo demo-down deps test test-faults test-modular test-short lint vulncheck fuzz cover clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build ./virtrust, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o virtrust ./cmd/virtrust
@@ -42,6 +42,10 @@ test-faults: deps ## run the whole sweep of faults on real hosts (root)
 
 bench: deps ## measure plan, apply and renewal over many hosts, in Markdown (root)
 	$(GO) run ./integration/bench/speed $(BENCHARGS)
+
+# The first run builds libvirt from Debian's source package, some minutes.
+test-modular: deps ## run the tests on hosts with the modular daemons (root)
+	REQUIRE_LAB=1 $(GO) test -tags modular -count=1 -timeout 60m -v $(TESTARGS) -run Modular ./integration/layouts
 
 test-short: ## run the tests that need no lab and little time
 	$(GO) test -short -timeout 5m $(TESTARGS) $(shell $(GO) list $(PKGS) | grep -v -e /integration/)

@@ -8,7 +8,7 @@ var authMethods = []string{"none", "sasl", "polkit"}
 
 // networkKeys are read only by the daemons that listen on the network: libvirtd and virtproxyd.
 var networkKeys = []Key{
-	{Name: "listen_tls", Type: TypeBool, Note: "not honoured under systemd socket activation; libvirtd also needs --listen; the commented example is not the default"},
+	{Name: "listen_tls", Type: TypeBool, Note: "not honoured under systemd socket activation; libvirtd also needs --listen; the commented example is not libvirtd's default, 1, but virtproxyd's is 0 whatever its file says"},
 	{Name: "listen_tcp", Type: TypeBool, Note: "clear text without SASL encryption; not honoured under systemd socket activation"},
 	{Name: "tls_port", Type: TypeString, Note: "port or service name, in quotes; under socket activation the unit's ListenStream decides"},
 	{Name: "tcp_port", Type: TypeString, Note: "port or service name, in quotes; under socket activation the unit's ListenStream decides"},
