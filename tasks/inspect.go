@@ -116,6 +116,8 @@ func Inspect(host *inventory.Host, networks []inventory.Network, h *facts.Host) 
 		Host: host.Name, Hostname: h.Hostname, System: system(h), Layout: describe(h), SELinux: h.SELinux, AppArmor: h.AppArmor,
 		Interfaces: h.Interfaces, Guests: len(h.Guests), Busy: len(h.Busy()),
 		Versions: map[string]string{}, Networks: map[string][]netip.Addr{},
+		// Lists of JSON, not null.
+		Listening: []netip.AddrPort{}, Certificates: []FoundCertificate{}, Bundles: []FoundBundle{}, Settings: []FoundSettings{},
 	}
 	for what, v := range map[string]string{
 		"libvirt": libvirtVersion(h), "qemu": qemuVersion(h), "openssl": h.Packages["openssl"], "openssh": h.Packages["openssh-server"],
@@ -152,7 +154,7 @@ func Inspect(host *inventory.Host, networks []inventory.Network, h *facts.Host) 
 		if !ok {
 			continue
 		}
-		b := FoundBundle{Path: p}
+		b := FoundBundle{Path: p, Authorities: []plan.Leaf{}}
 		for _, c := range pki.ParseBundle(content).Certs {
 			b.Authorities = append(b.Authorities, plan.LeafOf(c))
 		}
@@ -291,7 +293,7 @@ func active(h *facts.Host, p string) (FoundSettings, bool) {
 	if !ok {
 		return FoundSettings{}, false
 	}
-	s := FoundSettings{Path: p}
+	s := FoundSettings{Path: p, Values: [][2]string{}}
 	f, err := conffile.Parse(content)
 	if err != nil {
 		s.Problem = err.Error()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,8 @@ Exit code 0, or 3 when a host could not be read or something could not be mended
 			defer f.close()
 			hosts, err := selection{limit: args}.hosts(f.Fleet)
 			if err != nil {
-				return err
+				// Without the flag that was not given.
+				return cmp.Or(errors.Unwrap(err), err)
 			}
 			return f.inspect(c.Context(), hosts, write, yes)
 		},

@@ -32,12 +32,15 @@ func Inspection(w io.Writer, host string, sections []Section, o Options) error {
 		}
 		p.linef("  %s", p.strong.Render(Safe(s.Title)))
 		for _, r := range s.Rows {
-			name := Safe(r[0])
+			head, rest := "    ", "    "
+			if r[0] != "" {
+				head, rest = head+pad(Safe(r[0]), width)+"  ", head+pad("", width)+"  "
+			}
 			for i, l := range strings.Split(r[1], "\n") {
 				if i > 0 {
-					name = ""
+					head = rest
 				}
-				p.hang("    "+pad(name, width)+"  ", SafeN(l, SafeRunes), nil)
+				p.hang(head, SafeN(l, SafeRunes), nil)
 			}
 		}
 	}

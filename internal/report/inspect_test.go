@@ -14,7 +14,7 @@ func TestInspectionIsSafe(t *testing.T) {
 	if err := Inspection(&b, "kvm1", sections, Options{Width: 80}); err != nil {
 		t.Fatal(err)
 	}
-	want := "kvm1\n  host\n    name  kvm1\\x1b[2J\n          a\n            b\\u202e\n"
+	want := "kvm1\n  host\n    name  kvm1\\x1b[2J\n    a\n      b\\u202e\n"
 	if got := b.String(); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
