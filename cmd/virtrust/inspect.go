@@ -45,8 +45,11 @@ Exit code 0, or 3 when a host could not be read or something could not be mended
 			defer f.close()
 			hosts, err := selection{limit: args}.hosts(f.Fleet)
 			if err != nil {
-				// Without the flag that was not given.
-				return cmp.Or(errors.Unwrap(err), err)
+				if hintOf(err) == "" {
+					// Without the flag that was not given.
+					return cmp.Or(errors.Unwrap(err), err)
+				}
+				return err
 			}
 			return f.inspect(c.Context(), hosts, write, yes)
 		},
