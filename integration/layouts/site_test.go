@@ -1,5 +1,3 @@
-//go:build modular
-
 package layouts
 
 import (
