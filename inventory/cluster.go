@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -79,6 +80,7 @@ func (r *reader) ssh() SSH {
 	}
 	v.User = user
 	v.Become = r.word("become", v.Become, "none", "sudo")
+	v.Password = r.loginSecret("password", "the login's password")
 	v.BecomePassword = r.loginSecret("become_password", "sudo's password")
 	v.KnownHosts = r.localPath("known_hosts", "")
 	v.Port = r.number("port", v.Port, 1, 65535)
@@ -89,9 +91,21 @@ func (r *reader) ssh() SSH {
 			}
 		}
 	}
-	if jump := r.items("jump"); len(jump) > 0 {
-		r.bad = true
-		r.l.later(jump[0].rng, "ssh", "jump", "jump")
+	for _, x := range r.items("jump") {
+		s, ok := r.asText(x)
+		if !ok {
+			continue
+		}
+		if problem := checkJump(s); problem != "" {
+			r.problem(x, fmt.Sprintf("Unfit jump host %q", s), problem)
+			continue
+		}
+		v.Jump = append(v.Jump, s)
+	}
+	if s, _, ok := r.text("config", ""); ok && s == "none" {
+		v.Config = s
+	} else if ok {
+		v.Config = r.localPath("config", "")
 	}
 	for name := range r.n.attrs {
 		v.Set = append(v.Set, name)

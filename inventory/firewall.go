@@ -21,7 +21,7 @@ func (l *loader) firewallSources() {
 				single(a)
 			}
 		}
-		if a, err := netip.ParseAddr(h.Address); err == nil {
+		if a, err := netip.ParseAddr(h.Address); err == nil && a.Zone() == "" {
 			single(a)
 		}
 	}

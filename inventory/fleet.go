@@ -94,17 +94,26 @@ type Nic struct {
 
 // SSH is how a host is reached, after fleet, cluster and host are merged.
 type SSH struct {
-	User   string `json:"user"`   // default root
-	Become string `json:"become"` // none | sudo
-	// BecomePassword says where sudo's password comes from: prompt, env:NAME
-	// or file:PATH; "" where sudo asks for none.
+	User string `json:"user"` // default root
+	// Password says where the password of the login comes from: prompt, env:NAME
+	// or file:PATH; "" where keys are enough.
+	Password string `json:"password,omitempty"`
+	Become   string `json:"become"` // none | sudo
+	// BecomePassword says where sudo's password comes from, likewise; "" where
+	// sudo asks for none.
 	BecomePassword string   `json:"become_password,omitempty"`
 	KnownHosts     string   `json:"known_hosts,omitempty"`
 	Port           int      `json:"port"` // default 22
 	Identity       []string `json:"identity,omitempty"`
-	Jump           []string `json:"jump,omitempty"`
-	// Set names the attributes that were written, so that ~/.ssh/config
-	// may decide the others.
+	// Jump are the hosts to go through, the first one to dial first:
+	// "[USER@]HOST[:PORT]", where HOST may be the name of a host of the fleet.
+	// Empty means none if Set holds "jump".
+	Jump []string `json:"jump,omitempty"`
+	// Config is the ssh_config file that decides what is not set here: a path,
+	// "none", or "" for those that ssh reads.
+	Config string `json:"config,omitempty"`
+	// Set names the attributes that were written; ~/.ssh/config may decide the
+	// others.
 	Set []string `json:"set,omitempty"`
 }
 

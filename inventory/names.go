@@ -1,8 +1,11 @@
 package inventory
 
 import (
+	"net"
 	"net/netip"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/virtrust/virtrust/internal/pki"
@@ -26,6 +29,29 @@ func checkAnyName(s string) string {
 	return checkDNSName(s)
 }
 
+var zone = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,15}$`)
+
+// PeerAddress is the name or address by which other hosts reach this one: its
+// Address, or where that is a link-local one with a zone of this machine, the
+// first of its nics and names that others can use. Empty when there is none.
+func (h *Host) PeerAddress() string {
+	if a, err := netip.ParseAddr(h.Address); err != nil || a.Zone() == "" {
+		return h.Address
+	}
+	for _, n := range h.Nics {
+		if n.FQDN != "" {
+			return n.FQDN
+		}
+		for _, a := range n.Addresses {
+			return a.String()
+		}
+	}
+	for _, n := range h.Names {
+		return n
+	}
+	return ""
+}
+
 // checkHostAddress says what is wrong with what SSH is to dial, or "".
 func checkHostAddress(s string) string {
 	if strings.Contains(s, "@") {
@@ -37,7 +63,47 @@ func checkHostAddress(s string) string {
 	if strings.HasPrefix(s, "[") {
 		return "Write the address without brackets."
 	}
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() != "" {
+		if !a.IsLinkLocalUnicast() {
+			return "Only a link-local address (fe80::…) has a zone."
+		}
+		if !zone.MatchString(a.Zone()) {
+			return "The zone behind % is the name of a network interface of this machine."
+		}
+		return ""
+	}
 	return checkAnyName(strings.ToLower(s))
+}
+
+// checkJump says what is wrong with "[USER@]HOST[:PORT]", or "".
+func checkJump(s string) string {
+	const form = `Write "HOST", "USER@HOST", "HOST:PORT" or "USER@HOST:PORT"; an IPv6 address with a port in brackets.`
+	user, rest, found := strings.Cut(s, "@")
+	if !found {
+		user, rest = "root", s
+	}
+	if !account.MatchString(user) {
+		return form
+	}
+	host := rest
+	if _, err := netip.ParseAddr(rest); err != nil {
+		if h, port, err := net.SplitHostPort(rest); err == nil {
+			if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+				return form
+			}
+			host = h
+		} else if inner, bracket := strings.CutPrefix(rest, "["); bracket {
+			host = strings.TrimSuffix(inner, "]")
+		}
+	}
+	// A jump host may be an alias of ~/.ssh/config, so only its signs are judged.
+	if host == "" || strings.Trim(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:%") != "" || strings.HasPrefix(host, "-") {
+		return form
+	}
+	if _, err := netip.ParseAddr(host); err != nil && strings.Contains(host, ":") {
+		return form
+	}
+	return ""
 }
 
 func looksLikeAddr(s string) bool {
@@ -53,7 +119,9 @@ func (l *loader) certificateNames(h *Host, c *Certificate) ([]string, []netip.Ad
 	var ips []netip.Addr
 	add := func(s string) {
 		if a, err := netip.ParseAddr(s); err == nil {
-			ips = append(ips, a)
+			if a.Zone() == "" { // a zone means something on this machine only
+				ips = append(ips, a)
+			}
 		} else if s != "" {
 			names = append(names, strings.ToLower(s))
 		}

@@ -40,7 +40,7 @@ func (s *blockSpec) block(kind string) *blockSpec {
 
 var (
 	sshSpec = &blockSpec{kind: "ssh",
-		attrs: []string{"user", "become", "become_password", "known_hosts", "port", "identity", "jump"}}
+		attrs: []string{"user", "password", "become", "become_password", "known_hosts", "port", "identity", "jump", "config"}}
 	nicSpec = &blockSpec{kind: "nic", labels: []string{"network"},
 		attrs: []string{"network", "fqdn", "addresses"}}
 	hostSpec = &blockSpec{kind: "host", labels: []string{"name"},

@@ -68,12 +68,17 @@ func (s *shower) host(h *Host) {
 	s.add("names", quoted(h.Names))
 	s.add("ssh.user", strconv.Quote(h.SSH.User))
 	s.add("ssh.become", strconv.Quote(h.SSH.Become))
+	if h.SSH.Password != "" {
+		s.add("ssh.password", strconv.Quote(h.SSH.Password))
+	}
 	if h.SSH.BecomePassword != "" {
 		s.add("ssh.become_password", strconv.Quote(h.SSH.BecomePassword))
 	}
 	s.add("ssh.port", strconv.Itoa(h.SSH.Port))
 	s.add("ssh.known_hosts", strconv.Quote(h.SSH.KnownHosts))
 	s.add("ssh.identity", quoted(h.SSH.Identity))
+	s.add("ssh.jump", quoted(h.SSH.Jump))
+	s.add("ssh.config", strconv.Quote(h.SSH.Config))
 	s.add("host_key", quoted(h.HostKeys))
 	if h.Away != nil {
 		s.add("away", strconv.Quote(h.Away.Until.Format(time.DateOnly)+": "+h.Away.Reason))

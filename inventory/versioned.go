@@ -23,7 +23,6 @@ var laterValues = map[string]string{
 	"scope=nic":           `Use scope = "host", the default, or one certificate block for each network.`,
 	"listener=vnc":        `Remove the block.`,
 	"listener=spice":      `Remove the block.`,
-	"ssh=jump":            `Give an address that can be reached directly, or leave jump out.`,
 }
 
 // later refuses a value that this version cannot carry out and tells whether

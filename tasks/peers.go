@@ -46,7 +46,7 @@ func Between(from, to End) Route {
 	conf := readMigrationConf(to.Seen)
 	r := Route{
 		From: from.Host.Name, To: to.Host.Name, Ports: conf.ports(),
-		URI:       "qemu+tls://" + uriHost(to.Host.Address, to.port()) + "/system",
+		URI:       "qemu+tls://" + uriHost(to.Host.PeerAddress(), to.port()) + "/system",
 		Migration: stricter(from.Host.Migration, to.Host.Migration),
 		Forced:    readMigrationConf(from.Seen).force || conf.force,
 	}
@@ -105,7 +105,7 @@ func control(from, to End) []string {
 	}
 	var out []string
 	fromCA, _ := from.Seen.Content(libvirtTrust)
-	v := pki.JudgePeer(pki.PeerQuestion{Rules: pki.LibvirtRules(from.libvirtVersion()), Role: pki.UsageServer, Now: from.now(), Chain: chain, CA: fromCA, Host: to.Host.Address})
+	v := pki.JudgePeer(pki.PeerQuestion{Rules: pki.LibvirtRules(from.libvirtVersion()), Role: pki.UsageServer, Now: from.now(), Chain: chain, CA: fromCA, Host: to.Host.PeerAddress()})
 	out = append(out, told(from.Host.Name+" refuses libvirt of "+to.Host.Name, v)...)
 	cert, ok := from.Seen.Content(libvirtDir + "/clientcert.pem")
 	if !ok {
@@ -168,7 +168,7 @@ func told(head string, v pki.Verdict) []string {
 // choice, else the address by which hosts know it. Names are what its QEMU
 // certificate may be checked for, the best first; there is at least one.
 func dataAddress(from, to End, conf migrationConf) (address string, names []string, problem string) {
-	fallback := []string{to.Host.Address}
+	fallback := []string{to.Host.PeerAddress()}
 	for _, n := range to.Host.Nics {
 		if n.FQDN != "" && !slices.Contains(fallback, n.FQDN) {
 			fallback = append(fallback, n.FQDN)
@@ -198,7 +198,7 @@ func dataAddress(from, to End, conf migrationConf) (address string, names []stri
 	if conf.host != "" {
 		return "", append(fallback, conf.host), ""
 	}
-	return to.Host.Address, fallback, ""
+	return to.Host.PeerAddress(), fallback, ""
 }
 
 func nicOn(h *inventory.Host, network string) (inventory.Nic, bool) {

@@ -203,8 +203,10 @@ func (a *app) secretOptions(fleet *inventory.Fleet, name string, confirm bool) a
 		}
 	}
 	for i := range fleet.Hosts {
-		if n, ok := authority.EnvReference(fleet.Hosts[i].SSH.BecomePassword); ok && !slices.Contains(o.HideEnv, n) {
-			o.HideEnv = append(o.HideEnv, n)
+		for _, ref := range []string{fleet.Hosts[i].SSH.Password, fleet.Hosts[i].SSH.BecomePassword} {
+			if n, ok := authority.EnvReference(ref); ok && !slices.Contains(o.HideEnv, n) {
+				o.HideEnv = append(o.HideEnv, n)
+			}
 		}
 	}
 	return o

@@ -194,6 +194,9 @@ func (a *app) showCmd() *cobra.Command {
 			if !ok {
 				return fmt.Errorf("host %q is not in the configuration", host)
 			}
+			if values, err = wayIn(f, host, values); err != nil {
+				return err
+			}
 			if a.json {
 				return report.JSON(a.out, values)
 			}

@@ -135,14 +135,12 @@ func (f *fleet) visit(ctx context.Context, h *inventory.Host) report.Visit {
 }
 
 func (f *fleet) visitSSH(ctx context.Context, h *inventory.Host, v *visit) *remote.Conn {
-	if p := f.passwords.of(h); p != nil {
-		// Asked for here, so that no step is charged with a person's time.
-		if err := p.Load(ctx); err != nil {
-			v.failed("sudo", err)
-			return nil
-		}
-		v.since = time.Now()
+	// Asked for here, so that no step is charged with a person's time.
+	if err := loadPasswords(ctx, h.Name, f.endpoint(h)); err != nil {
+		v.failed(string(remote.PhaseAuthentication), err)
+		return nil
 	}
+	v.since = time.Now()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{DNSDone: func(i httptrace.DNSDoneInfo) {
 		if i.Err != nil || v.has("name") {
 			return

@@ -157,12 +157,9 @@ func (f *fleet) alive(hosts []*inventory.Host) error {
 }
 
 func (f *fleet) endpoint(h *inventory.Host) remote.Endpoint {
-	e := remote.Endpoint{Name: h.Name, Address: h.Address, Port: h.SSH.Port, User: h.SSH.User, HostKeys: h.HostKeys, Identity: h.SSH.Identity,
-		Become: h.SSH.Become, SudoPassword: f.passwords.of(h)}
-	if h.SSH.KnownHosts != "" {
-		e.KnownHosts = []string{h.SSH.KnownHosts}
-	}
-	return e
+	return endpoint(f.Fleet, h, func(h *inventory.Host, e *remote.Endpoint) {
+		e.Become, e.SudoPassword, e.Password = h.SSH.Become, f.passwords.forSudo(h), f.passwords.forLogin(h)
+	})
 }
 
 // conn connects to a host, once per run.
@@ -174,11 +171,8 @@ func (f *fleet) conn(ctx context.Context, h *inventory.Host) (*remote.Conn, erro
 		return c, nil
 	}
 	e := f.endpoint(h)
-	if e.SudoPassword != nil {
-		// Before the connection: its deadlines do not wait for a person.
-		if err := e.SudoPassword.Load(ctx); err != nil {
-			return nil, &remote.Error{Class: remote.ClassConfiguration, Host: h.Name, Op: "asking for sudo's password", Err: err}
-		}
+	if err := loadPasswords(ctx, h.Name, e); err != nil {
+		return nil, err
 	}
 	c, err := f.dialer.Connect(ctx, e)
 	if err != nil {

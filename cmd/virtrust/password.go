@@ -20,24 +20,37 @@ type passwords struct {
 	have map[string]*remote.Password
 }
 
-// of is the password that sudo of a host is told; nil where it must not ask.
-// A person is asked once for each account.
-func (p *passwords) of(h *inventory.Host) *remote.Password {
-	ref := h.SSH.BecomePassword
-	if h.SSH.Become != remote.BecomeSudo || ref == "" {
+// forSudo is the password that sudo of a host is told; nil where it must not
+// ask.
+func (p *passwords) forSudo(h *inventory.Host) *remote.Password {
+	if h.SSH.Become != remote.BecomeSudo {
+		return nil
+	}
+	return p.of(h.SSH.BecomePassword, h.SSH.User)
+}
+
+// forLogin is the password of the login; nil where keys must do.
+func (p *passwords) forLogin(h *inventory.Host) *remote.Password {
+	return p.of(h.SSH.Password, h.SSH.User)
+}
+
+// of is what a reference names. A person is asked once for each account, for
+// login and sudo alike.
+func (p *passwords) of(ref, user string) *remote.Password {
+	if ref == "" {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := ref
 	if ref == "prompt" {
-		key += " " + h.SSH.User
+		key += " " + user
 	}
 	if p.have[key] == nil {
 		if p.have == nil {
 			p.have = map[string]*remote.Password{}
 		}
-		label := fmt.Sprintf("Password of %s for sudo", h.SSH.User)
+		label := "Password of " + user
 		p.have[key] = remote.NewPassword(func(ctx context.Context) ([]byte, error) { return p.resolve(ctx, ref, label) })
 	}
 	return p.have[key]
@@ -56,7 +69,7 @@ func (a *app) loginPassword(ctx context.Context, fleet *inventory.Fleet, ref, la
 	o := authority.Options{Label: label, Dir: fleet.Dir, Stderr: a.err, Prompt: func(ctx context.Context, label string, _ bool) (authority.Secret, error) {
 		if !a.inTerm {
 			return authority.Secret{}, &hinted{fmt.Errorf("%s: there is no terminal to ask on", label),
-				`set become_password = "env:NAME" or "file:PATH" in the ssh block`}
+				`set password or become_password = "env:NAME" or "file:PATH" in the ssh block`}
 		}
 		return a.prompt(ctx, label, false)
 	}}

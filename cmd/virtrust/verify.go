@@ -194,8 +194,8 @@ func (f *fleet) dials(ctx context.Context, hosts []*inventory.Host, pairs string
 // dialled are the names and addresses under which peers reach a host: what it
 // is called in the inventory, and what its networks give it.
 func dialled(h *inventory.Host) []string {
-	out := []string{h.Address}
-	seen := map[string]bool{h.Address: true}
+	out := []string{h.PeerAddress()}
+	seen := map[string]bool{h.PeerAddress(): true}
 	add := func(s string) {
 		if s != "" && !seen[s] {
 			seen[s] = true

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -26,57 +26,116 @@ type Dialer struct {
 
 	Log *slog.Logger // nil means no log
 
-	once sync.Once
-	ids  identities
-	keys hostKeys
+	once   sync.Once
+	ids    identities
+	keys   hostKeys
+	ways   ways
+	jumps  jumpHosts
+	starts startLimits
+
+	mu      sync.Mutex
+	refused map[string]error // logins that were refused: they are not tried again
 }
 
-// Close ends the connection to the agent. Connections to hosts live on.
-func (d *Dialer) Close() error { return d.ids.close() }
+// Close ends the connections to agents, and those to jump hosts that nobody
+// uses. Connections to hosts live on, and the jump hosts that they need.
+func (d *Dialer) Close() error {
+	d.jumps.close()
+	return d.ids.close()
+}
 
 // Connect opens an authenticated connection to e: at most 10 s for TCP and 15 s
-// for SSH. The host's key is judged before any key of ours is offered, and an
-// authentication is tried once. Errors are of type [*Error].
+// for SSH, and the same again for each jump host that nobody has reached yet.
+// A host's key is judged before any key of ours is offered, and an
+// authentication is tried once in the life of a Dialer. Errors are of type
+// [*Error].
 func (d *Dialer) Connect(ctx context.Context, e Endpoint) (*Conn, error) {
-	d.once.Do(func() { d.ids.passphrase = d.Passphrase })
-	fail := func(c Class, op string, err error, hint string) (*Conn, error) {
-		return nil, &Error{Class: c, Host: e.label(), Op: op, Err: err, Hint: hint}
-	}
-	verify, err := d.keys.verifier(e)
+	w, err := d.ways.resolve(e)
 	if err != nil {
-		return fail(ClassConfiguration, "reading known host keys", err, "")
+		return nil, &Error{Class: ClassConfiguration, Host: e.label(), Op: "finding the way in", Err: err}
 	}
-	addr := net.JoinHostPort(e.Address, strconv.Itoa(e.port()))
-	dial := d.Dial
-	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
-	}
-	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
-	raw, err := dial(dialCtx, "tcp", addr)
-	if err != nil {
-		c := netClass(dialCtx, err, ClassUnreachable)
-		cancel()
-		return fail(c, "connecting to "+addr, err, dialHints[c])
-	}
-	cancel()
-	trace(ctx, e.label(), PhaseTCP, addr)
+	return d.connect(ctx, w)
+}
 
-	h := &handshake{dialer: d, endpoint: e, verify: verify, wire: newWire(raw, handshakeBytes)}
-	client, err := h.run(ctx, addr)
+func (d *Dialer) connect(ctx context.Context, w *way) (*Conn, error) {
+	d.once.Do(func() { d.ids.passphrase = d.Passphrase })
+	d.mu.Lock()
+	refused := d.refused[w.id()]
+	d.mu.Unlock()
+	if refused != nil {
+		return nil, refused
+	}
+	verify, err := d.keys.verifier(w)
+	if err != nil {
+		return nil, &Error{Class: ClassConfiguration, Host: w.label(), Op: "reading known host keys", Err: err}
+	}
+	raw, err := d.transport(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	addr := w.address()
+	trace(ctx, w.label(), PhaseTCP, addr)
+	leave, err := d.starts.enter(ctx, addr)
 	if err != nil {
 		_ = raw.Close()
+		return nil, &Error{Class: netClass(ctx, err, ClassInterrupted), Host: w.label(), Op: "waiting to log in to " + addr, Err: err}
+	}
+	h := &handshake{dialer: d, way: w, verify: verify, wire: newWire(raw, handshakeBytes)}
+	client, err := h.run(ctx, addr)
+	leave()
+	if err != nil {
+		_ = h.wire.Close()
+		if ClassOf(err) == ClassAuthentication {
+			d.mu.Lock()
+			if d.refused == nil {
+				d.refused = map[string]error{}
+			}
+			d.refused[w.id()] = err
+			d.mu.Unlock()
+		}
 		return nil, err
 	}
 	h.wire.limit.Store(connectionBytes)
-	trace(ctx, e.label(), PhaseAuthentication, "as "+e.user())
+	trace(ctx, w.label(), PhaseAuthentication, "as "+w.User)
 	log := d.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	log.Debug("connected", "host", e.label(), "address", addr, "host_key", h.seen, "server", clean(string(client.ServerVersion()), 80), "trips", h.wire.count())
-	c := newConn(e.label(), client, h.wire, h.seen, log)
-	c.become, c.password = e.Become, e.SudoPassword
+	log.Debug("connected", "host", w.label(), "address", addr, "user", w.User, "host_key", h.seen, "server", clean(string(client.ServerVersion()), 80), "trips", h.wire.count(), "origin", w.origin())
+	c := newConn(w.label(), client, h.wire, h.seen, log)
+	c.become, c.password = w.Become, w.SudoPassword
 	return c, nil
+}
+
+// transport opens what SSH will run over: TCP, or a channel of a jump host.
+func (d *Dialer) transport(ctx context.Context, w *way) (net.Conn, error) {
+	if w.via != nil {
+		return d.through(ctx, w)
+	}
+	dial := d.Dial
+	if dial == nil {
+		dialer := &net.Dialer{}
+		if w.bind != "" {
+			local, err := net.ResolveTCPAddr(w.network, net.JoinHostPort(w.bind, "0"))
+			if err != nil {
+				return nil, &Error{Class: ClassConfiguration, Host: w.label(), Op: "reading BindAddress", Err: err}
+			}
+			dialer.LocalAddr = local
+		}
+		dial = dialer.DialContext
+	}
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	raw, err := dial(dialCtx, w.network, w.address())
+	if err != nil {
+		c := netClass(dialCtx, err, ClassUnreachable)
+		op := "connecting to " + w.address()
+		if o := w.origin(); o != "" {
+			op += " (" + o + ")"
+		}
+		return nil, &Error{Class: c, Host: w.label(), Op: op, Err: err, Hint: dialHints[c]}
+	}
+	return raw, nil
 }
 
 var dialHints = map[Class]string{
@@ -88,12 +147,17 @@ var dialHints = map[Class]string{
 
 // handshake is one attempt to become a client of one host.
 type handshake struct {
-	dialer   *Dialer
-	endpoint Endpoint
-	verify   *verifier
-	wire     *wire
+	dialer *Dialer
+	way    *way
+	verify *verifier
+	wire   *wire
+	limit  *time.Timer
 
 	mu      sync.Mutex
+	told    bool // the host was told the password
+	over    bool // it will not be told it any more
+	settle  func(verdict)
+	asked   error  // why what the host asked was not answered
 	seen    string // fingerprint of the host key, once it is accepted
 	refused error  // what the host key check said
 	offered []string
@@ -101,28 +165,29 @@ type handshake struct {
 }
 
 func (h *handshake) run(ctx context.Context, addr string) (*ssh.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
+	h.limit = time.NewTimer(handshakeTimeout)
+	defer h.limit.Stop()
 	algorithms := ssh.SupportedAlgorithms()
 	config := &ssh.ClientConfig{
 		Config:            ssh.Config{KeyExchanges: algorithms.KeyExchanges, Ciphers: algorithms.Ciphers, MACs: algorithms.MACs},
-		User:              h.endpoint.user(),
+		User:              h.way.User,
 		HostKeyAlgorithms: h.verify.algorithms(),
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
-			trace(ctx, h.endpoint.label(), PhaseAlgorithms, "")
+			trace(ctx, h.way.label(), PhaseAlgorithms, "")
 			err := h.verify.check(key)
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.refused = err
 			if err == nil {
 				h.seen = fingerprint(key)
-				trace(ctx, h.endpoint.label(), PhaseHostKey, key.Type()+" "+h.seen)
+				trace(ctx, h.way.label(), PhaseHostKey, key.Type()+" "+h.seen)
 			}
 			return err
 		},
-		Auth:           []ssh.AuthMethod{ssh.PublicKeysCallback(func() ([]ssh.Signer, error) { return h.offer(ctx) })},
+		Auth:           append([]ssh.AuthMethod{ssh.PublicKeysCallback(func() ([]ssh.Signer, error) { return h.offer(ctx) })}, h.passwords(ctx)...),
 		BannerCallback: func(string) error { return nil },
 	}
+	defer h.settled(undecided)
 
 	type result struct {
 		client *ssh.Client
@@ -145,24 +210,43 @@ func (h *handshake) run(ctx context.Context, addr string) (*ssh.Client, error) {
 	select {
 	case r := <-done:
 		if r.err != nil {
-			return nil, h.explain(ctx, addr, r.err)
+			err := h.explain(ctx, addr, r.err)
+			if ClassOf(err) == ClassAuthentication {
+				h.settled(rejected)
+			}
+			return nil, err
 		}
+		h.settled(accepted)
 		return r.client, nil
+	case <-h.limit.C:
+		_ = h.wire.Close()
+		return nil, h.explain(ctx, addr, context.DeadlineExceeded)
 	case <-ctx.Done():
 		_ = h.wire.Close()
 		return nil, h.explain(ctx, addr, context.Cause(ctx))
 	}
 }
 
+// waiting stops the clock of the handshake while f waits for a person, or for
+// another host's answer.
+func (h *handshake) waiting(f func()) {
+	if h.limit.Stop() {
+		defer h.limit.Reset(handshakeTimeout)
+	}
+	f()
+}
+
 func (h *handshake) offer(ctx context.Context) ([]ssh.Signer, error) {
-	keys, notes := h.dialer.ids.signers(ctx, h.endpoint)
+	var keys []ssh.Signer
+	var notes []error
+	h.waiting(func() { keys, notes = h.dialer.ids.signers(ctx, h.way) })
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.notes = notes
 	for _, k := range keys {
 		h.offered = append(h.offered, ssh.FingerprintSHA256(k.PublicKey()))
 	}
-	if len(keys) == 0 {
+	if len(keys) == 0 && h.way.Password == nil {
 		return nil, errNoKey
 	}
 	return keys, nil
@@ -177,7 +261,7 @@ func (h *handshake) explain(ctx context.Context, addr string, err error) error {
 	if errors.As(h.refused, &refused) {
 		return refused
 	}
-	out := &Error{Host: h.endpoint.label(), Op: "SSH handshake with " + addr, Err: err}
+	out := &Error{Host: h.way.label(), Op: "SSH handshake with " + addr, Err: err}
 	var algorithm *ssh.AlgorithmNegotiationError
 	opening := string(h.wire.opening())
 	class := netClass(ctx, err, ClassProtocol)
@@ -204,9 +288,12 @@ func (h *handshake) explain(ctx context.Context, addr string, err error) error {
 			out.Err = fmt.Errorf("the host closed the connection and said %q", clean(opening, 120))
 		}
 		out.Hint = "sshd may be limiting connections (MaxStartups, PerSourcePenalties, a firewall's rate limit): wait, then try fewer hosts at once"
-	case h.seen != "" && refusesUs(err):
+	case h.seen != "" && (h.asked != nil || refusesUs(err)):
 		out.Class = ClassAuthentication
-		out.Op = "logging in as " + h.endpoint.user() + " on " + addr
+		out.Op = "logging in as " + h.way.User + " on " + addr
+		if s, ok := h.way.from["user"]; ok {
+			out.Op += " (User from " + s.String() + ")"
+		}
 		out.Err, out.Hint = h.refusal(err)
 	default:
 		out.Class = class
@@ -216,6 +303,12 @@ func (h *handshake) explain(ctx context.Context, addr string, err error) error {
 
 func (h *handshake) refusal(err error) (error, string) { //nolint:staticcheck // ST1008: the error and its hint
 	notes := errors.Join(h.notes...)
+	switch {
+	case h.asked != nil:
+		return h.asked, "log in with a key: name it with identity, or start an agent and ssh-add it"
+	case h.told:
+		return errors.New("the host does not accept the password"), "is it this user's password, and does sshd_config allow it (PasswordAuthentication, PermitRootLogin)? It is not tried again, and on no other host"
+	}
 	if len(h.offered) == 0 {
 		if notes == nil {
 			notes = errors.New("no ssh-agent and no key file")
@@ -236,7 +329,7 @@ var errNoKey = errors.New("no key to offer")
 // refuse to sign.
 func refusesUs(err error) bool {
 	text := strings.ToLower(err.Error())
-	return errors.Is(err, errNoKey) || strings.Contains(text, "unable to authenticate") || strings.Contains(text, "agent:") ||
+	return errors.Is(err, errNoKey) || errors.Is(err, errRejected) || strings.Contains(text, "unable to authenticate") || strings.Contains(text, "agent:") ||
 		strings.Contains(text, "disconnect, reason") && strings.Contains(text, "authentication")
 }
 

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -31,9 +32,10 @@ type knownHosts struct {
 	err   error
 }
 
-func (h *hostKeys) open(files []string) (*knownHosts, error) {
+// open reads files; with optional, those that exist.
+func (h *hostKeys) open(files []string, optional bool) (*knownHosts, error) {
 	h.mu.Lock()
-	id := strings.Join(files, "\x00")
+	id := strings.Join(files, "\x00") + strconv.FormatBool(optional)
 	k := h.dbs[id]
 	if k == nil {
 		k = &knownHosts{}
@@ -43,72 +45,83 @@ func (h *hostKeys) open(files []string) (*knownHosts, error) {
 		h.dbs[id] = k
 	}
 	h.mu.Unlock()
-	k.once.Do(func() { k.load(files) })
+	k.once.Do(func() { k.load(files, optional) })
 	return k, k.err
 }
 
-func (k *knownHosts) load(files []string) {
+func (k *knownHosts) load(files []string, optional bool) {
 	var open []string
-	if len(files) > 0 {
-		for _, f := range files {
-			f, err := expandHome(f)
-			if err != nil {
-				k.err = err
-				return
-			}
-			open = append(open, f)
+	for _, f := range files {
+		f, err := expandHome(f)
+		if err != nil {
+			k.err = err
+			return
 		}
-	} else {
-		if home, err := os.UserHomeDir(); err == nil {
-			k.files = append(k.files, filepath.Join(home, ".ssh", "known_hosts"))
+		k.files = append(k.files, f)
+		if _, err := os.Stat(f); optional && errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
-		k.files = append(k.files, "/etc/ssh/ssh_known_hosts")
-		for _, f := range k.files {
-			if _, err := os.Stat(f); errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			open = append(open, f)
-		}
+		open = append(open, f)
 	}
-	if len(files) > 0 {
-		k.files = open
+	if len(open) > 0 {
+		k.db, k.err = knownhosts.NewDB(open...)
 	}
-	if len(open) == 0 {
-		return
-	}
-	k.db, k.err = knownhosts.NewDB(open...)
 }
 
 // verifier judges one host's key.
 type verifier struct {
-	endpoint Endpoint
-	known    *knownHosts // nil when keys are pinned
-	names    []string    // "host:port", in the order in which they are looked up
+	way     *way
+	known   *knownHosts // nil when keys are pinned
+	names   []string    // "host:port", in the order in which they are looked up
+	revoked []ssh.PublicKey
 }
 
-func (h *hostKeys) verifier(e Endpoint) (*verifier, error) {
-	v := &verifier{endpoint: e}
-	if len(e.HostKeys) > 0 {
-		for _, fp := range e.HostKeys {
+func (h *hostKeys) verifier(w *way) (*verifier, error) {
+	v := &verifier{way: w}
+	var err error
+	if v.revoked, err = readRevoked(w.revoked); err != nil {
+		return nil, err
+	}
+	if len(w.HostKeys) > 0 {
+		for _, fp := range w.HostKeys {
 			if !strings.HasPrefix(fp, "SHA256:") {
 				return nil, fmt.Errorf("host_key %q is not a SHA256 fingerprint", clean(fp, 60))
 			}
 		}
 		return v, nil
 	}
-	var err error
-	if v.known, err = h.open(e.KnownHosts); err != nil {
+	if v.known, err = h.open(w.KnownHosts, w.optionalKnown); err != nil {
 		return nil, err
 	}
-	for _, n := range []string{e.Name, e.Address} {
-		if n == "" {
-			continue
-		}
-		if n = net.JoinHostPort(n, strconv.Itoa(e.port())); !slices.Contains(v.names, n) {
-			v.names = append(v.names, n)
-		}
+	if w.keyAlias != "" {
+		// OpenSSH looks an alias up as it is, whatever the port.
+		v.names = []string{net.JoinHostPort(w.keyAlias, "22")}
+		return v, nil
+	}
+	for _, n := range w.names {
+		v.names = append(v.names, net.JoinHostPort(strings.ToLower(n), strconv.Itoa(w.Port)))
 	}
 	return v, nil
+}
+
+// readRevoked reads files of public keys that no host may present. A binary
+// revocation list (KRL) is refused: it cannot be read here.
+func readRevoked(files []string) ([]ssh.PublicKey, error) {
+	var out []ssh.PublicKey
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("RevokedHostKeys: %w", err)
+		}
+		for rest := bytes.TrimSpace(data); len(rest) > 0; rest = bytes.TrimSpace(rest) {
+			var key ssh.PublicKey
+			if key, _, _, rest, err = ssh.ParseAuthorizedKey(rest); err != nil {
+				return nil, fmt.Errorf("RevokedHostKeys: %s is no list of public keys (a KRL is not read here): %w", f, err)
+			}
+			out = append(out, key)
+		}
+	}
+	return out, nil
 }
 
 // algorithms are the host key algorithms to ask for: those that the host has
@@ -144,8 +157,15 @@ var anyAddress = &net.TCPAddr{IP: net.IPv4zero}
 func (v *verifier) check(key ssh.PublicKey) error {
 	fp := fingerprint(key)
 	where := "ssh-keygen -l -f /etc/ssh/ssh_host_" + keyFile(key) + "_key.pub"
-	if len(v.endpoint.HostKeys) > 0 {
-		for _, want := range v.endpoint.HostKeys {
+	for _, r := range v.revoked {
+		c, _ := key.(*ssh.Certificate)
+		if bytes.Equal(r.Marshal(), plainKey(key).Marshal()) || c != nil && bytes.Equal(r.Marshal(), c.SignatureKey.Marshal()) {
+			return v.fail(ClassHostKeyChanged, fmt.Errorf("the host presents the key %s, which RevokedHostKeys lists", fp),
+				"do not connect: give the host a new key, or find out who answers for it")
+		}
+	}
+	if len(v.way.HostKeys) > 0 {
+		for _, want := range v.way.HostKeys {
 			if subtle.ConstantTimeCompare([]byte(want), []byte(fp)) == 1 {
 				return nil
 			}
@@ -182,7 +202,10 @@ func (v *verifier) check(key ssh.PublicKey) error {
 			}
 		}
 	}
-	addr := net.JoinHostPort(v.endpoint.Address, strconv.Itoa(v.endpoint.port()))
+	addr := v.way.address()
+	if v.way.keyAlias != "" {
+		addr = v.way.keyAlias
+	}
 	return v.fail(ClassHostKeyUnknown,
 		fmt.Errorf("the host's %s key %s is not known", key.Type(), fp),
 		fmt.Sprintf("compare it with `%s` on the host's console, then pin it with host_key = [%q] or add this line to %s: %s",
@@ -190,7 +213,7 @@ func (v *verifier) check(key ssh.PublicKey) error {
 }
 
 func (v *verifier) fail(c Class, err error, hint string) error {
-	return &Error{Class: c, Host: v.endpoint.label(), Op: "checking the host key", Err: err, Hint: hint}
+	return &Error{Class: c, Host: v.way.label(), Op: "checking the host key", Err: err, Hint: hint}
 }
 
 func (v *verifier) file() string {

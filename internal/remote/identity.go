@@ -21,30 +21,36 @@ import (
 const maxKeys = 5
 
 // identities holds the private keys of one run: each file is read and each key
-// parsed once, and one connection to the agent serves all hosts.
+// parsed once, and one connection to an agent serves all hosts.
 type identities struct {
 	passphrase func(ctx context.Context, file string) ([]byte, error)
 
-	mu    sync.Mutex
-	files map[string]*keyFileEntry
+	mu     sync.Mutex
+	files  map[string]*keyFileEntry
+	agents map[string]*agentKeys // by socket
+}
 
-	agentOnce sync.Once
-	agentConn net.Conn
-	agentKeys []ssh.Signer
-	agentErr  error
+// agentKeys are the keys that one agent holds.
+type agentKeys struct {
+	once sync.Once
+	conn net.Conn
+	keys []ssh.Signer
+	err  error
 }
 
 type keyFileEntry struct {
 	once   sync.Once
 	signer ssh.Signer    // nil when the key cannot be used from the file
 	public ssh.PublicKey // known also for an encrypted key with a .pub beside it
+	certs  []*ssh.Certificate
 	err    error
 }
 
-// signers returns the keys to offer to e, at most [maxKeys]. notes say why
-// files that were named or found gave no key.
-func (s *identities) signers(ctx context.Context, e Endpoint) (keys []ssh.Signer, notes []error) {
-	fromAgent, agentErr := s.agent()
+// signers returns the keys to offer on a way, at most [maxKeys]: those that were
+// named, each behind its certificates, then the rest of the agent's. notes say
+// why files that were named or found gave no key.
+func (s *identities) signers(ctx context.Context, w *way) (keys []ssh.Signer, notes []error) {
+	agent := s.agent(w.agent)
 	add := func(k ssh.Signer) {
 		for _, have := range keys {
 			if bytes.Equal(have.PublicKey().Marshal(), k.PublicKey().Marshal()) {
@@ -55,28 +61,57 @@ func (s *identities) signers(ctx context.Context, e Endpoint) (keys []ssh.Signer
 			keys = append(keys, k)
 		}
 	}
-	files := e.Identity
-	if len(files) == 0 {
-		if agentErr != nil {
-			notes = append(notes, agentErr)
+	certs, failed := readCertificates(w.certificates)
+	notes = append(notes, failed...)
+	with := func(k ssh.Signer, certs []*ssh.Certificate) {
+		for _, c := range certs {
+			signer, err := certified(k, c)
+			switch {
+			case errors.Is(err, errOtherKey):
+			case err != nil:
+				notes = append(notes, err)
+			default:
+				add(signer)
+			}
 		}
-		for _, k := range fromAgent {
-			add(k)
-		}
+	}
+	named := len(w.Identity) > 0
+	files := w.Identity
+	if !named {
 		files = defaultIdentities()
 	}
-	for _, file := range files {
-		if len(keys) == maxKeys {
-			break
+	fromFiles := func() {
+		for _, file := range files {
+			if len(keys) == maxKeys {
+				return
+			}
+			k := s.file(ctx, file, w.agent, agent.keys)
+			switch {
+			case k.signer != nil:
+				with(k.signer, append(certs, k.certs...))
+				add(k.signer)
+			case !named && errors.Is(k.err, fs.ErrNotExist):
+			default:
+				notes = append(notes, k.err)
+			}
 		}
-		k := s.file(ctx, file, fromAgent)
-		switch {
-		case k.signer != nil:
-			add(k.signer)
-		case len(e.Identity) == 0 && errors.Is(k.err, fs.ErrNotExist):
-		default:
-			notes = append(notes, k.err)
+	}
+	if named {
+		fromFiles()
+	}
+	if !w.identitiesOnly {
+		if agent.err != nil {
+			notes = append(notes, agent.err)
 		}
+		for _, k := range agent.keys {
+			with(k, certs)
+		}
+		for _, k := range agent.keys {
+			add(k)
+		}
+	}
+	if !named {
+		fromFiles()
 	}
 	return keys, notes
 }
@@ -93,16 +128,25 @@ func defaultIdentities() []string {
 	return out
 }
 
-// agent asks the agent for its keys, once.
-func (s *identities) agent() ([]ssh.Signer, error) {
-	s.agentOnce.Do(func() {
-		socket := os.Getenv("SSH_AUTH_SOCK")
+// agent asks the agent at a socket for its keys, once.
+func (s *identities) agent(socket string) *agentKeys {
+	s.mu.Lock()
+	a := s.agents[socket]
+	if a == nil {
+		a = &agentKeys{}
+		if s.agents == nil {
+			s.agents = map[string]*agentKeys{}
+		}
+		s.agents[socket] = a
+	}
+	s.mu.Unlock()
+	a.once.Do(func() {
 		if socket == "" {
 			return
 		}
 		conn, err := net.DialTimeout("unix", socket, dialTimeout)
 		if err != nil {
-			s.agentErr = fmt.Errorf("ssh-agent: %w", err)
+			a.err = fmt.Errorf("ssh-agent: %w", err)
 			return
 		}
 		_ = conn.SetDeadline(time.Now().Add(dialTimeout))
@@ -110,28 +154,34 @@ func (s *identities) agent() ([]ssh.Signer, error) {
 		_ = conn.SetDeadline(time.Time{})
 		if err != nil {
 			_ = conn.Close()
-			s.agentErr = fmt.Errorf("ssh-agent: %w", err)
+			a.err = fmt.Errorf("ssh-agent: %w", err)
 			return
 		}
 		s.mu.Lock()
-		s.agentConn = conn
+		a.conn = conn
 		s.mu.Unlock()
 		for _, k := range signers {
-			s.agentKeys = append(s.agentKeys, modern(k))
+			if c, ok := k.PublicKey().(*ssh.Certificate); ok && validNow(c) != nil {
+				continue
+			}
+			a.keys = append(a.keys, modern(k))
 		}
 	})
-	return s.agentKeys, s.agentErr
+	return a
 }
 
-func (s *identities) file(ctx context.Context, path string, fromAgent []ssh.Signer) *keyFileEntry {
+// file reads a key file. An agent may hold its key, so the answer belongs to
+// one agent.
+func (s *identities) file(ctx context.Context, path, socket string, fromAgent []ssh.Signer) *keyFileEntry {
+	id := socket + "\x00" + path
 	s.mu.Lock()
-	k := s.files[path]
+	k := s.files[id]
 	if k == nil {
 		k = &keyFileEntry{}
 		if s.files == nil {
 			s.files = map[string]*keyFileEntry{}
 		}
-		s.files[path] = k
+		s.files[id] = k
 	}
 	s.mu.Unlock()
 	k.once.Do(func() { k.load(ctx, path, fromAgent, s.passphrase) })
@@ -147,6 +197,9 @@ func (k *keyFileEntry) load(ctx context.Context, path string, fromAgent []ssh.Si
 	if pub, err := os.ReadFile(name + ".pub"); err == nil {
 		k.public, _, _, _, _ = ssh.ParseAuthorizedKey(pub)
 	}
+	if cert, err := readCertificate(name + "-cert.pub"); err == nil {
+		k.certs = append(k.certs, cert)
+	}
 	if k.useAgent(fromAgent) {
 		return
 	}
@@ -155,16 +208,23 @@ func (k *keyFileEntry) load(ctx context.Context, path string, fromAgent []ssh.Si
 		k.err = fmt.Errorf("identity: %w", err)
 		return
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		k.err = fmt.Errorf("identity %s: others may read it (mode %04o): chmod 600 it", name, info.Mode().Perm())
-		return
-	}
 	data, err := os.ReadFile(name)
 	if err != nil {
 		k.err = fmt.Errorf("identity: %w", err)
 		return
 	}
 	defer clear(data)
+	// A public key as identity names one that the agent holds.
+	if public, _, _, _, err := ssh.ParseAuthorizedKey(data); err == nil {
+		if k.public = public; !k.useAgent(fromAgent) {
+			k.err = fmt.Errorf("identity %s is a public key, and no agent holds its private key", name)
+		}
+		return
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		k.err = fmt.Errorf("identity %s: others may read it (mode %04o): chmod 600 it", name, info.Mode().Perm())
+		return
+	}
 	signer, err := ssh.ParsePrivateKey(data)
 	var locked *ssh.PassphraseMissingError
 	if errors.As(err, &locked) {
@@ -207,7 +267,7 @@ func (k *keyFileEntry) useAgent(fromAgent []ssh.Signer) bool {
 // modern makes an RSA key sign with SHA-2 only.
 func modern(k ssh.Signer) ssh.Signer {
 	as, ok := k.(ssh.AlgorithmSigner)
-	if !ok || k.PublicKey().Type() != ssh.KeyAlgoRSA {
+	if t := k.PublicKey().Type(); !ok || t != ssh.KeyAlgoRSA && t != ssh.CertAlgoRSAv01 {
 		return k
 	}
 	m, err := ssh.NewSignerWithAlgorithms(as, []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256})
@@ -220,8 +280,11 @@ func modern(k ssh.Signer) ssh.Signer {
 func (s *identities) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.agentConn == nil {
-		return nil
+	var all []error
+	for _, a := range s.agents {
+		if a.conn != nil {
+			all = append(all, a.conn.Close())
+		}
 	}
-	return s.agentConn.Close()
+	return errors.Join(all...)
 }

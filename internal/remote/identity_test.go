@@ -22,9 +22,18 @@ import (
 // startAgent serves an agent with the given private keys, and is the run's agent.
 func startAgent(t *testing.T, keys ...any) {
 	t.Helper()
+	added := make([]agent.AddedKey, len(keys))
+	for i, k := range keys {
+		added[i].PrivateKey = k
+	}
+	startAgentWith(t, added...)
+}
+
+func startAgentWith(t *testing.T, keys ...agent.AddedKey) {
+	t.Helper()
 	ring := agent.NewKeyring()
 	for _, k := range keys {
-		if err := ring.Add(agent.AddedKey{PrivateKey: k}); err != nil {
+		if err := ring.Add(k); err != nil {
 			t.Fatal(err)
 		}
 	}

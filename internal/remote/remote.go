@@ -10,27 +10,35 @@ package remote
 
 import (
 	"time"
+
+	"github.com/virtrust/virtrust/internal/remote/sshconfig"
 )
 
 // Endpoint is one host to reach.
 type Endpoint struct {
 	Name    string // inventory name: for messages, and the first name looked up in known_hosts
 	Address string // DNS name or IP address
-	Port    int    // 0 means 22
-	User    string // empty means root
+	Port    int    // 0 means what Config says, else 22
+	User    string // empty means what Config says, else root
 
 	// HostKeys are pinned SHA256 fingerprints ("SHA256:…", as ssh-keygen -l
 	// prints them). When empty, KnownHosts decides.
 	HostKeys []string
 
 	// KnownHosts are the known_hosts files to read; each must exist. When empty,
-	// those of ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts that exist are read.
+	// those are read that Config names and that exist, else those of
+	// ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts that exist.
 	KnownHosts []string
 
 	// Identity are private key files in OpenSSH or PEM form. When given, only
-	// they are offered, through the agent if it holds them. When empty, the
-	// agent's keys are offered, then ~/.ssh/id_ed25519, id_ecdsa and id_rsa.
+	// they are offered, through the agent if it holds them. When empty, what
+	// Config names is offered, then the agent's keys, and where Config names no
+	// file, ~/.ssh/id_ed25519, id_ecdsa and id_rsa.
 	Identity []string
+
+	// Password is what the login is told when no key is accepted and the host
+	// asks for a password; nil means none.
+	Password *Password
 
 	// Become says how scripts get root's rights where User is not root:
 	// [BecomeSudo], or "" for not at all.
@@ -38,6 +46,18 @@ type Endpoint struct {
 
 	// SudoPassword is what sudo is told when it asks; nil means that it must not.
 	SudoPassword *Password
+
+	// Jump are the hosts to go through, the first one to dial first; see
+	// [ParseJump]. Nil means that Config decides; empty and not nil means none.
+	Jump []Endpoint
+
+	// Config are OpenSSH client configuration files, in which Address is looked up
+	// as ssh does with what stands on its command line. They decide what is empty
+	// above. [UserConfig] are those that ssh itself reads.
+	Config []sshconfig.File
+
+	jumpHost bool     // it is a jump host: without a user, the login name on this machine counts
+	inherit  []string // identities for a jump host of which Config says nothing
 }
 
 func (e Endpoint) port() int {
@@ -45,13 +65,6 @@ func (e Endpoint) port() int {
 		return 22
 	}
 	return e.Port
-}
-
-func (e Endpoint) user() string {
-	if e.User == "" {
-		return "root"
-	}
-	return e.User
 }
 
 func (e Endpoint) label() string {

@@ -25,35 +25,66 @@ const oneWay = 10 * time.Millisecond
 // goroutine that outlives f fails the test.
 func inBubble(t *testing.T, opts remotetest.Options, f func(t *testing.T, d *remote.Dialer, e remote.Endpoint)) {
 	synctest.Test(t, func(t *testing.T) {
-		cert := leaf(t)
-		if opts.Exec == nil {
-			opts.Exec = func(_ string, ch ssh.Channel) int {
-				script, _ := io.ReadAll(ch)
-				_, _ = fmt.Fprintf(ch, "read %d bytes", len(script))
-				return 0
-			}
-		}
-		opts.Dial = func(context.Context, string, string) (net.Conn, error) {
-			ours, theirs := net.Pipe()
-			go func() {
-				s := tls.Server(theirs, &tls.Config{Certificates: []tls.Certificate{cert}})
-				_ = s.Handshake()
-				_, _ = s.Read(make([]byte, 1))
-				_ = theirs.Close()
-			}()
-			return ours, nil
-		}
-		server := remotetest.New(t, opts)
+		server := remotetest.New(t, serving(t, opts))
 		var wg sync.WaitGroup
-		d := &remote.Dialer{Dial: func(context.Context, string, string) (net.Conn, error) {
-			time.Sleep(2 * oneWay) // TCP's own round trip
-			client, far := remotetest.Pipe(oneWay)
-			wg.Go(func() { server.Serve(far) })
-			return client, nil
-		}}
+		d := &remote.Dialer{Dial: away(&wg, server)}
 		f(t, d, server.Endpoint)
 		wg.Wait()
 	})
+}
+
+// behindJump is inBubble with a jump host 20 ms away, and the host beside it.
+func behindJump(t *testing.T, opts remotetest.Options, f func(t *testing.T, d *remote.Dialer, e remote.Endpoint)) {
+	synctest.Test(t, func(t *testing.T) {
+		server := remotetest.New(t, serving(t, opts))
+		var wg sync.WaitGroup
+		jump := remotetest.New(t, remotetest.Options{Dial: func(context.Context, string, string) (net.Conn, error) {
+			client, far := remotetest.Pipe(0)
+			wg.Go(func() { server.Serve(far) })
+			return client, nil
+		}})
+		jump.Endpoint.Name, jump.Endpoint.Address = "bastion", "127.0.0.2"
+		d := &remote.Dialer{Dial: away(&wg, jump)}
+		e := server.Endpoint
+		e.Jump = []remote.Endpoint{jump.Endpoint}
+		f(t, d, e)
+		_ = d.Close()
+		wg.Wait()
+	})
+}
+
+// away dials a server in memory, 20 ms of virtual time from here.
+func away(wg *sync.WaitGroup, s *remotetest.Server) func(context.Context, string, string) (net.Conn, error) {
+	return func(context.Context, string, string) (net.Conn, error) {
+		time.Sleep(2 * oneWay) // TCP's own round trip
+		client, far := remotetest.Pipe(oneWay)
+		wg.Go(func() { s.Serve(far) })
+		return client, nil
+	}
+}
+
+// serving completes options: a shell that says how long its script is, and a
+// TLS listener on the host.
+func serving(t *testing.T, opts remotetest.Options) remotetest.Options {
+	cert := leaf(t)
+	if opts.Exec == nil {
+		opts.Exec = func(_ string, ch ssh.Channel) int {
+			script, _ := io.ReadAll(ch)
+			_, _ = fmt.Fprintf(ch, "read %d bytes", len(script))
+			return 0
+		}
+	}
+	opts.Dial = func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go func() {
+			s := tls.Server(theirs, &tls.Config{Certificates: []tls.Certificate{cert}})
+			_ = s.Handshake()
+			_, _ = s.Read(make([]byte, 1))
+			_ = theirs.Close()
+		}()
+		return ours, nil
+	}
+	return opts
 }
 
 // The budget of a whole plan is 11 round trips for a host, TCP's own included.

@@ -9,7 +9,7 @@ vm "x" {
 }
 
 ssh {
-  jump = ["bastion.example.com"]
+  port = 22
 }
 
 authority "libvirt" {
