@@ -68,8 +68,7 @@ func (r *renewal) holds(c *certificate, d pki.Decision, wish string, now time.Ti
 	if r.failure.Wish == wish {
 		if next := r.failure.At.Add(pki.Backoff(r.failure.Attempts, d.Urgency)); next.After(now) {
 			return &plan.Finding{Code: CodeBacksOff, Severity: plan.Warning, Task: c.ID(),
-				Text: fmt.Sprintf("%s: %d attempts failed in a row, the last one %s: %s; the next one is not before %s",
-					c.cert.Name, r.failure.Attempts, moment(r.failure.At), r.failure.Text, moment(next)),
+				Text: fmt.Sprintf("%s is due and waits until %s, %s: %s", c.cert.Name, moment(next), failed(r.failure), r.failure.Text),
 				Hint: "mend the cause and apply, which waits for nothing"}
 		}
 	}
@@ -78,6 +77,13 @@ func (r *renewal) holds(c *certificate, d pki.Decision, wish string, now time.Ti
 			Text: fmt.Sprintf("%s is due and waits for window %q, which opens %s", c.cert.Name, next.Name, moment(at))}
 	}
 	return nil
+}
+
+func failed(f pki.Failure) string {
+	if f.Attempts == 1 {
+		return "the last attempt failed " + moment(f.At)
+	}
+	return fmt.Sprintf("%d attempts failed in a row, the last one %s", f.Attempts, moment(f.At))
 }
 
 func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }

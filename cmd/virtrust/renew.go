@@ -296,18 +296,35 @@ func (r *renewing) outcome(p *plan.Plan, rep *plan.Report) {
 		case r.dry && h.Changes():
 			r.sum.Waiting = append(r.sum.Waiting, row("would be renewed: "+made(h)))
 		}
-		for _, f := range h.Findings {
-			switch f.Code {
-			case tasks.CodeWaitsForWindow:
-				r.sum.Waiting = append(r.sum.Waiting, row(f.Text))
-			case tasks.CodeBacksOff:
-				r.sum.Held = append(r.sum.Held, row(f.Text))
-			}
+		if text := together(h, tasks.CodeWaitsForWindow); text != "" {
+			r.sum.Waiting = append(r.sum.Waiting, row(text))
+		}
+		if text := together(h, tasks.CodeBacksOff); text != "" {
+			r.sum.Held = append(r.sum.Held, row(text))
 		}
 		if n := r.others(h); n > 0 && h.ReadOnly == "" {
 			r.sum.Differs = append(r.sum.Differs, row(count(n, "change")+" that only a person may approve: virtrust plan"))
 		}
 	}
+}
+
+// together is what a host's findings of one code say, in one line: they are
+// about certificates of one transaction.
+func together(h *plan.HostPlan, code string) string {
+	text, more := "", 0
+	for _, f := range h.Findings {
+		switch {
+		case f.Code != code:
+		case text == "":
+			text = f.Text
+		default:
+			more++
+		}
+	}
+	if more > 0 {
+		text += fmt.Sprintf(" (the same for %s)", count(more, "more certificate"))
+	}
+	return text
 }
 
 // others counts what an apply would do on a host beside what this run did.

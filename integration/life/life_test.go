@@ -29,7 +29,7 @@ func TestLife(t *testing.T) {
 		name string
 		do   func(*testing.T, *site)
 	}{
-		{"renewal", renewal}, {"window", window}, {"backoff", backoff}, {"revocation", revocation}, {"expired", expired}, {"ended", ended},
+		{"renewal", renewal}, {"window", window}, {"backoff", backoff}, {"revocation", revocation}, {"leaving", leaving}, {"expired", expired}, {"ended", ended},
 	}
 	for _, p := range parts {
 		if !t.Run(p.name, func(t *testing.T) { p.do(t, s) }) {
@@ -123,9 +123,9 @@ func backoff(t *testing.T, s *site) {
 	s.age(t, s.hosts[1:2], 75*day)
 	must(t, h, "mkdir -p /root/aside && mv /usr/bin/qemu-system-x86_64 /root/aside/ && printf '#!/bin/sh\\necho qemu-system-x86_64: no such credentials >&2\\nexit 1\\n' >/usr/bin/qemu-system-x86_64; chmod 0755 /usr/bin/qemu-system-x86_64")
 	contains(t, s.run(t, 3, "renew"), "1 host failed", "no such credentials")
-	contains(t, s.run(t, 3, "renew"), "attempts failed in a row", "1 host held")
+	contains(t, s.run(t, 3, "renew"), "the last attempt failed", "1 host held")
 	must(t, h, "mv /root/aside/qemu-system-x86_64 /usr/bin/qemu-system-x86_64")
-	contains(t, s.run(t, 3, "renew"), "1 attempts failed in a row")
+	contains(t, s.run(t, 3, "renew"), "the last attempt failed", "no such credentials")
 	// Another wish does not wait for the failures of the last one.
 	s.policy(t, "  certificate \"libvirt-server\" {\n    lifetime = \"89d\"\n  }\n  certificate \"libvirt-client\" {\n    lifetime = \"89d\"\n  }\n  certificate \"qemu\" {\n    lifetime = \"89d\"\n  }\n", "")
 	contains(t, s.run(t, 0, "renew"), "1 host renewed")
@@ -148,8 +148,8 @@ cp -L /etc/pki/CA/cacert.pem /etc/pki/libvirt/clientcert.pem /root/old/; cp -L /
 		before[h.Name] = process(t, h)
 	}
 	contains(t, s.run(t, 4, "ca", "revoke", "--host", thief.Name, "--certificate", "libvirt-client", "--yes"), "is in use", "--in-use")
-	contains(t, s.run(t, 0, "ca", "revoke", "--host", thief.Name, "--certificate", "libvirt-client", "--in-use", "--yes", "--reason", "stolen"), "list 2 of generation 1, 1 revoked certificate")
-	contains(t, s.run(t, 0, "plan"), "/etc/pki/CA/cacrl.pem", "it is revoked", "1 certificate of O=Example,CN=Example libvirt g1")
+	contains(t, s.run(t, 0, "ca", "revoke", "--host", thief.Name, "--certificate", "libvirt-client", "--in-use", "--yes", "--reason", "stolen"), "list 2 of generation 1", "revoked certificates")
+	contains(t, s.run(t, 0, "plan"), "/etc/pki/CA/cacrl.pem", "it is revoked", "certificates of O=Example,CN=Example libvirt g1")
 	contains(t, s.run(t, 2, "status"), "emergency: it is revoked", "no revocation list in /etc/pki/CA/cacrl.pem")
 	s.run(t, 0, "apply", "--yes")
 	contains(t, s.run(t, 0, "plan"), "Nothing to do")
@@ -182,6 +182,46 @@ cp -L /etc/pki/CA/cacert.pem /etc/pki/libvirt/clientcert.pem /root/old/; cp -L /
 	}
 	must(t, s.hosts[0], "virsh -q destroy quiet")
 	contains(t, s.run(t, 0, "plan"), "Nothing to do")
+}
+
+// leaving: what on_replace follows is refused after the same run, a host that
+// left is listed and then revoked, and a machine is forgotten.
+func leaving(t *testing.T, s *site) {
+	a, gone := s.hosts[0], s.hosts[2]
+	must(t, gone, `rm -rf /root/old; mkdir -m 0700 /root/old
+cp -L /etc/pki/CA/cacert.pem /etc/pki/libvirt/clientcert.pem /root/old/; cp -L /etc/pki/libvirt/private/clientkey.pem /root/old/`)
+	s.policy(t, "  certificate \"libvirt-client\" {\n    on_replace = \"revoke\"\n  }\n", "")
+	contains(t, s.run(t, 0, "apply", "--yes", "--replace", "certificate.libvirt-client"), "Revoked:", "a former libvirt-client of "+gone.Name)
+	contains(t, s.run(t, 0, "plan"), "Nothing to do")
+	for _, h := range s.hosts {
+		if r := dial(t, gone, h, "?pkipath=/root/old"); r.Code == 0 || r.Code == 124 {
+			t.Errorf("%s accepts a client that was replaced: %d", h.Name, r.Code)
+		}
+	}
+	s.policy(t, "", "")
+	s.inventory(t, s.hosts[:2])
+	contains(t, s.run(t, 0, "plan"), "orphan-certificates", gone.Name+" is not in the inventory", "removed { host = ")
+	if r := dial(t, gone, a, ""); r.Code != 0 {
+		t.Fatalf("a host that left is refused before it is revoked: %s", r.Stderr)
+	}
+	s.write(t, "removed.hcl", fmt.Sprintf("removed {\n  host   = %q\n  revoke = true\n}\n", gone.Name))
+	contains(t, s.run(t, 2, "plan", "--detailed-exitcode"), "Revoked for good", "libvirt-server of "+gone.Name)
+	s.run(t, 0, "apply", "--yes")
+	contains(t, s.run(t, 0, "plan", "--detailed-exitcode"), "Nothing to do")
+	for _, h := range s.hosts[:2] {
+		if r := dial(t, gone, h, ""); r.Code == 0 || r.Code == 124 {
+			t.Errorf("%s accepts the host that left: %d", h.Name, r.Code)
+		}
+	}
+	contains(t, s.run(t, 0, "verify"), "2 of 2 dials accepted")
+	// The machine comes back: nothing of what it has is accepted, so all is new.
+	if err := os.Remove(filepath.Join(s.dir, "removed.hcl")); err != nil {
+		t.Fatal(err)
+	}
+	s.inventory(t, s.hosts)
+	contains(t, s.run(t, 0, "forget", gone.Name, "--yes"), "Forgot "+gone.Name)
+	s.run(t, 0, "apply", "--yes")
+	contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
 }
 
 // expired: everything has ended and libvirtd is down; apply brings it back.
