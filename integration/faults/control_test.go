@@ -58,8 +58,8 @@ func TestLateModeIsCaught(t *testing.T) {
 	s.virtrust = mutant(t, "stage.go",
 		`mkdir -m 0700 "$2" ||`, `mkdir -m 0755 "$2" ||`,
 		`mkdir -m 0700 %s ||`, `mkdir -m 0755 %s ||`,
-		`openssl genpkey -algorithm "$3" -pkeyopt "$4" -out "$2/key.pem" >/dev/null 2>&1 </dev/null ||`,
-		`umask 022; openssl genpkey -algorithm "$3" -pkeyopt "$4" 2>/dev/null </dev/null >"$2/key.pem" && umask 077 && chmod 0600 "$2/key.pem" ||`)
+		`openssl genpkey -algorithm "$4" -pkeyopt "$5" -out "$2/key.pem" >/dev/null 2>&1 </dev/null ||`,
+		`umask 022; openssl genpkey -algorithm "$4" -pkeyopt "$5" 2>/dev/null </dev/null >"$2/key.pem" && umask 077 && chmod 0600 "$2/key.pem" ||`)
 	for range 5 {
 		o := s.try(trial{scenario: renewal, recovery: byNextRun, canAsk: true})
 		for _, f := range o.findings {
