@@ -24,7 +24,8 @@ func TestNoSyncIsCaught(t *testing.T) {
 	look := func(sc scenario) ([]string, int) {
 		sc.prepare(s)
 		var r result
-		calls := s.trace(func() { r = s.apply() })
+		// Each call of each process is stopped twice: that takes its time.
+		calls := s.trace(func() { r = s.run(3*programLimit, applyArgs("12m")...) })
 		if r.code != 0 {
 			t.Fatalf("apply under strace: %s\n%s", r, r.stderr)
 		}
