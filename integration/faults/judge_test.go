@@ -80,10 +80,16 @@ func (st standing) says(what string) bool { return strings.Contains("\n"+st.jour
 
 // settle waits until no script of virtrust runs on the host.
 // A command that sshd has read may start a moment later.
-const settleScript = `
-i=0
+const settleScript = "wait=90" + settleWaiting
+
+// settleFrozen does not wait for a script whose other half a stopped virtrust
+// still has: it waits for that, holds no lock and changes nothing.
+const settleFrozen = "wait=8" + settleWaiting
+
+const settleWaiting = `
 sleep 0.3
-while pgrep -fx '/bin/sh -s|/bin/sh /var/lib/virtrust/revert.sh .*' >/dev/null && [ $i -lt 900 ]; do sleep 0.1; i=$((i+1)); done
+end=$(($(date +%s) + wait))
+while pgrep -fx '/bin/sh -s|/bin/sh /var/lib/virtrust/revert.sh .*' >/dev/null && [ $(date +%s) -lt $end ]; do sleep 0.1; done
 if [ -e /run/virtrust/lock ]; then flock -w 60 /run/virtrust/lock true; fi
 `
 

@@ -204,7 +204,7 @@ func TestFrozen(t *testing.T) {
 				s.round++
 				continue
 			}
-			s.must(settleScript)
+			s.must(settleFrozen)
 			// Time passes: the reverter acts, the lease ends.
 			s.must(`for t in $(systemctl list-units --plain --no-legend 'virtrust-revert-*.timer' | cut -d' ' -f1); do systemctl start --wait ${t%.timer}.service || :; systemctl stop $t || :; done`)
 			s.must(expireScript)
