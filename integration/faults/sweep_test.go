@@ -59,6 +59,9 @@ var busy = make(chan bool, 6)
 // not count as work.
 func sweep(t *testing.T, sites []*site, trials []trial, waiting bool) {
 	t.Helper()
+	if kind := os.Getenv("VIRTRUST_FAULTS_KIND"); kind != "" {
+		trials = slices.DeleteFunc(trials, func(tr trial) bool { return !strings.Contains(tr.fault.kind, kind) })
+	}
 	work := make(chan trial)
 	var wg sync.WaitGroup
 	for _, s := range sites {

@@ -55,6 +55,6 @@ sweep() { # staging directories of this run
 	[ -f "$D/journal" ] || rm -rf -- "$D"
 }
 unlease() { # the fence stays and goes on growing
-	grep -qsx "run $R" "$L/lease" && sed -n '/^fence /p' "$L/lease" >"$L/lease.new" && mv -f "$L/lease.new" "$L/lease"
+	grep -qsx "run $R" "$L/lease" && sed -n '/^fence /p' "$L/lease" | put_lease
 	return 0
 }

@@ -18,9 +18,15 @@ if [ -f "$L/lease" ]; then
 		case $k in owner) lowner=$v ;; run) lrun=$v ;; boot) lboot=$v ;; expires) lexpires=$v ;; fence) lfence=$v ;; esac
 	done <"$L/lease"
 fi
+put_lease() { # what stands on standard input; written over where nothing new fits
+	x=$(cat)
+	{ printf '%s\n' "$x" >"$L/lease.new" && mv -f "$L/lease.new" "$L/lease"; } 2>/dev/null && return 0
+	rm -f "$L/lease.new"
+	{ printf '%s\n' "$x" >"$L/lease"; } 2>/dev/null
+}
 lease() { # fence: ours from now, for T seconds
-	printf 'owner %s\nrun %s\nboot %s\nexpires %s\nfence %s\n' "$O" "$R" "$boot" "$((up + T))" "$1" >"$L/lease.new" &&
-		mv -f "$L/lease.new" "$L/lease" || die failed "cannot write $L/lease" 70
+	printf 'owner %s\nrun %s\nboot %s\nexpires %s\nfence %s\n' "$O" "$R" "$boot" "$((up + T))" "$1" | put_lease ||
+		die failed "cannot write $L/lease" 70
 }
 ours() {
 	[ "$lrun" = "$R" ] && [ "$lboot" = "$boot" ] && [ "$lfence" = "$F" ] && [ "$lexpires" -gt "$up" ] ||

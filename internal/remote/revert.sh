@@ -16,15 +16,21 @@ IFS= read -r D <"$S/armed"
 case $D in "$S"/run-*) ;; *) echo "virtrust: $S/armed does not name a run" >&2; exit 1 ;; esac
 [ "$who" != timer ] || [ -z "${2-}" ] || [ "$D" = "$S/run-$2" ] || exit 0
 J=$D/journal
+put_lease() { # what stands on standard input; written over where nothing new fits
+	x=$(cat)
+	{ printf '%s\n' "$x" >"$L/lease.new" && mv -f "$L/lease.new" "$L/lease"; } 2>/dev/null && return 0
+	rm -f "$L/lease.new"
+	{ printf '%s\n' "$x" >"$L/lease"; } 2>/dev/null
+}
 if [ -f "$L/lease" ]; then
 	f=$(sed -n 's/^fence //p' "$L/lease")
-	sed "s/^fence .*/fence $((${f:-0} + 1))/" "$L/lease" >"$L/lease.new" && mv -f "$L/lease.new" "$L/lease"
+	sed "s/^fence .*/fence $((${f:-0} + 1))/" "$L/lease" | put_lease
 fi
 note() { printf '%s\n' "$*" >>"$J"; }
 end() { # nothing of the run is left to wait for
 	rm -f "$S/armed"
 	if grep -qsx "run ${D##*/run-}" "$L/lease"; then
-		sed -n '/^fence /p' "$L/lease" >"$L/lease.new" && mv -f "$L/lease.new" "$L/lease"
+		sed -n '/^fence /p' "$L/lease" | put_lease
 	fi
 	case $who in run | person) systemctl stop "virtrust-revert-${D##*/run-}.timer" >/dev/null 2>&1 </dev/null ;; esac
 	sync
