@@ -121,6 +121,9 @@ func (f hostFault) trial(sc scenario, n int, r recovery) trial {
 func TestHost(t *testing.T) {
 	t.Parallel()
 	sites := startHosts(t, map[bool]int{true: 3, false: 1}[full])
+	for _, s := range sites {
+		s.must(smallTrees) // before anything is there that it would hide
+	}
 	faults := hostFaults()
 	var trials []trial
 	if full {
@@ -150,9 +153,6 @@ func TestHost(t *testing.T) {
 			}
 			trials = append(trials, f.trial(f.scenarios[0], 30, recoveryOf(2*(i%4))))
 		}
-	}
-	for _, s := range sites {
-		s.must(smallTrees)
 	}
 	sweep(t, sites, trials, false)
 }
