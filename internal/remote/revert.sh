@@ -164,7 +164,7 @@ fi
 	[ "$d" != "$ended" ] && [ "$d" != "${stopped:+$service}" ] && [ "$d" != "${started:+$service}" ] || continue
 	# systemd may be at it again: a service that fails is started five times.
 	i=0
-	while case $(systemctl is-active "$d" 2>/dev/null) in *ing) [ $i -lt 60 ] ;; *) false ;; esac do
+	while case $(systemctl is-active "$d" 2>/dev/null) in *ing) [ $i -lt 60 ] ;; *) false ;; esac; do
 		sleep 0.5
 		i=$((i + 1))
 	done
