@@ -91,7 +91,7 @@ func (l *loader) load(dir string, opts Options) {
 		l.src, err = openSources(abs)
 	}
 	if err != nil {
-		l.diags.add(Diagnostic{Severity: SeverityError, Summary: "Configuration directory not readable", Detail: sentence(fmt.Sprintf("%s: %v", dir, reason(err)))})
+		l.diags.add(Diagnostic{Severity: SeverityError, Summary: "Configuration directory not readable", Detail: fmt.Sprintf("The directory %s cannot be read: %v. virtrust init writes a first configuration; -C names another directory.", dir, reason(err))})
 		return
 	}
 	defer l.src.root.Close()

@@ -74,7 +74,7 @@ func matching(f *inventory.Fleet, terms []string) (map[string]bool, error) {
 			}
 		}
 		if n == 0 {
-			return nil, fmt.Errorf("%q matches no host", t)
+			return nil, &hinted{fmt.Errorf("%q matches no host", t), "virtrust show lists the hosts; a term is a name, a glob, cluster:NAME, label:NAME=VALUE or @FILE"}
 		}
 	}
 	return out, nil

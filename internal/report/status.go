@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/charmbracelet/lipgloss"
+
+	"github.com/virtrust/virtrust/plan"
 )
 
 // maxGood is how many certificates a table lists before those without
@@ -33,11 +35,11 @@ func Status(w io.Writer, rows []StatusRow, o Options) error {
 	switch {
 	case len(shown) > maxGood && !p.Verbose:
 		p.statusGroups(shown)
-		p.gap()
 	case len(shown) > 0:
 		p.statusTable(shown)
-		p.gap()
 	}
+	p.explain()
+	p.gap()
 	p.statusSummary(rows)
 	return p.flush(w)
 }
@@ -206,10 +208,15 @@ func (p *page) statusNotes(rows []StatusRow) {
 			continue
 		}
 		code := r.State
+		var severity plan.Severity
+		// A host that could not be read is told as in a plan: by the class.
+		if class, rest, ok := strings.Cut(text, ": "); ok && r.State == StateUnreadable && r.Certificate == "" && codeLike.MatchString(class) {
+			severity, code, text = plan.Problem, class, rest
+		}
 		if r.Certificate != "" {
 			code += " " + r.Certificate
 		}
-		list = append(list, notice{code: code, host: r.Host, text: text})
+		list = append(list, notice{severity: severity, code: code, host: r.Host, text: text})
 	}
 	p.notices("Notes:", list)
 }
