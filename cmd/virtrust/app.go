@@ -67,8 +67,8 @@ func (a *app) root() *cobra.Command {
 shows what differs, and carries it out: certificates whose keys never leave
 their host, settings, listeners. Then it proves the result.
 
-A first run:   virtrust init --host kvm1=kvm1.example.com --host kvm2=kvm2.example.com
-               virtrust validate && virtrust ca init && virtrust plan && virtrust apply
+A first run:   virtrust init
+               virtrust ca init && virtrust plan && virtrust apply
 
 Exit codes: 0 done or nothing to do, 1 error, 2 differences, 3 incomplete (a host
 was unreachable, failed, reverted, held or waits), 4 refused, 5 locked,

@@ -50,7 +50,7 @@ func (a *app) fmtCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "fmt [FILE...]",
 		Short: "Bring *.hcl files into the canonical layout",
-		Long:  "Rewrites the files, or all *.hcl of the directory, and prints the names of those that changed. - reads standard input.",
+		Long:  "Rewrites the files, or all *.hcl of the directory, and prints the names of those\nthat changed. - reads standard input.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if slices.Equal(args, []string{"-"}) {
 				src, err := io.ReadAll(io.LimitReader(a.in, 8<<20))

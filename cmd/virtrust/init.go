@@ -33,7 +33,7 @@ type initFlags struct {
 func (a *app) initCmd() *cobra.Command {
 	var o initFlags
 	c := &cobra.Command{
-		Use:   "init [--host NAME=ADDRESS ...] [--from-known-hosts | --from-ansible INVENTORY] [PATTERN ...]",
+		Use:   "init [--host NAME=ADDRESS ...] [PATTERN ...]",
 		Short: "Write a first configuration",
 		Long: `Writes inventory.hcl, policy.hcl and .gitignore. Nothing is ever overwritten, and
 no host is contacted. Without hosts it asks for them on a terminal.
@@ -62,9 +62,9 @@ are taken. Nothing of an inventory is run, and what is not taken over is told.`,
 	f.StringVar(&o.mode, "migration", "", "off, available or required (default available)")
 	f.StringVar(&o.user, "user", "", "login user of hosts for which nothing else is said (default root)")
 	f.StringVar(&o.KnownHosts, "known-hosts", "", "known_hosts file for the ssh block")
-	f.StringVar(&o.known, "from-known-hosts", "", "take hosts of known_hosts (--known-hosts, else ~/.ssh/known_hosts)")
+	f.StringVar(&o.known, "from-known-hosts", "", "take the hosts of known_hosts (--known-hosts, else ~/.ssh/known_hosts) that fit `PATTERN`")
 	f.Lookup("from-known-hosts").NoOptDefVal = "*"
-	f.StringVar(&o.ansible, "from-ansible", "", "take hosts of this Ansible inventory")
+	f.StringVar(&o.ansible, "from-ansible", "", "take the hosts of this Ansible `INVENTORY`")
 	f.StringSliceVar(&o.groups, "groups", nil, "with --from-ansible: groups that become clusters")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask before writing")
 	c.MarkFlagsMutuallyExclusive("from-known-hosts", "from-ansible", "host")

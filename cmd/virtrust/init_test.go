@@ -147,7 +147,9 @@ func program(t *testing.T, args ...string) (stdout, stderr string, err error) {
 		return f
 	}
 	in, out, errs := file("in"), file("out"), file("err")
-	c := newApp(in, out, errs).root()
+	a := newApp(in, out, errs)
+	c := a.root()
+	a.arrange(c)
 	c.SetArgs(args)
 	err = c.ExecuteContext(t.Context())
 	read := func(f *os.File) string {

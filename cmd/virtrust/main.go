@@ -75,7 +75,9 @@ func run() (code int) {
 	a := newApp(os.Stdin, os.Stdout, os.Stderr)
 	ctx, stop := interruptible(context.Background(), func() bool { return a.asking.Load() > 0 })
 	defer stop()
-	err := a.root().ExecuteContext(ctx)
+	root := a.root()
+	a.arrange(root)
+	err := root.ExecuteContext(ctx)
 	var ec *exitCode
 	switch {
 	case errors.As(err, &ec):

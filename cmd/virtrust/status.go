@@ -19,7 +19,7 @@ func (a *app) statusCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show what every host serves and has, and how long it lasts",
-		Long:  "Exit code 0 when all is well, 2 when something is due, differs or has expired, 3 when a host could not be read.",
+		Long:  "Exit code 0 when all is well, 2 when something is due, differs or has expired,\n3 when a host could not be read.",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			f, err := a.open(c.Context(), noOptions)
