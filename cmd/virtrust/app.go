@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/charmbracelet/log"
+	"github.com/muesli/termenv"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -141,7 +142,13 @@ func (a *app) logger() *slog.Logger {
 	if a.verbose {
 		level = log.DebugLevel
 	}
-	return slog.New(log.NewWithOptions(a.err, log.Options{Level: level, ReportTimestamp: true, TimeFormat: time.TimeOnly}))
+	// Hidden from the library, a terminal is not asked for its colours: one
+	// that does not answer would be waited for, and the question would show.
+	l := log.NewWithOptions(struct{ io.Writer }{a.err}, log.Options{Level: level, ReportTimestamp: true, TimeFormat: time.TimeOnly})
+	if a.errTerm && !a.noColor {
+		l.SetColorProfile(termenv.ANSI)
+	}
+	return slog.New(l)
 }
 
 // owner is how this program names itself to hosts and in the ledger.
