@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/virtrust/virtrust/internal/authority"
@@ -108,13 +109,27 @@ func (a *app) hidden(ctx context.Context, label string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Before the question: whoever types at once is not shown either. After an
+	// interrupted read nobody else makes the terminal show typing again.
+	defer func() { _ = term.Restore(fd, before) }()
+	if err := silence(fd); err != nil {
+		return nil, err
+	}
 	fmt.Fprint(a.err, label+": ")
 	b, err := answer(ctx, a, func() ([]byte, error) { return term.ReadPassword(fd) })
 	if err != nil {
-		// An interrupted read has not made the terminal show typing again.
-		_ = term.Restore(fd, before)
 		return nil, err
 	}
 	fmt.Fprintln(a.err)
 	return b, nil
+}
+
+// silence stops a terminal from showing what is typed.
+func silence(fd int) error {
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	t.Lflag &^= unix.ECHO
+	return unix.IoctlSetTermios(fd, unix.TCSETS, t)
 }

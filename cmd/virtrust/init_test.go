@@ -135,6 +135,18 @@ func TestInitEndsWithoutATrace(t *testing.T) {
 	}
 }
 
+// TestPassphraseIsNotShown types at the very moment of the question.
+func TestPassphraseIsNotShown(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	if _, _, err := program(t, "-C", dir, "init", "--host", "kvm1"); err != nil {
+		t.Fatal(err)
+	}
+	screen, err := dialogue(t, []string{"-C", dir, "ca", "init", "libvirt"}, [][2]string{{"libvirt: ", "not to be seen"}, {"Once more: ", "not to be seen"}})
+	if err != nil || strings.Contains(screen, "not to be") {
+		t.Errorf("%v; the screen:\n%s", err, screen)
+	}
+}
+
 // program runs a command without a terminal.
 func program(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
