@@ -13,9 +13,9 @@ var groups = []struct {
 	title    string
 	commands []string
 }{
-	{"To begin:", []string{"init", "validate", "fmt", "show", "template", "ca"}},
+	{"To begin:", []string{"init", "inspect", "validate", "fmt", "show", "template", "ca"}},
 	{"Every day:", []string{"plan", "apply", "renew", "status", "verify", "peers", "migrate"}},
-	{"When something is wrong:", []string{"explain", "doctor", "rollback", "unlock"}},
+	{"When something is wrong:", []string{"explain", "doctor", "rollback", "unlock", "forget"}},
 }
 
 // arrange groups the commands of the help, and wraps the descriptions of flags
