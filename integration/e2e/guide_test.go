@@ -245,7 +245,7 @@ func TestGettingStarted(t *testing.T) {
 		"virtrust validate":                "The configuration is valid: 2 hosts",
 		"virtrust apply":                   "2 changed",
 		"virtrust status":                  "6 ok",
-		"virtrust verify":                  "Verified: ",
+		"virtrust verify":                  "Verified:",
 		"virtrust verify --migrate":        "kvm2",
 		"virtrust migrate first --to kvm2": "encrypted",
 	} {
