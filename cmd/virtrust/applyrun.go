@@ -176,7 +176,10 @@ func (r *applyRun) queries(name string) []facts.Query {
 	if j := r.undoQueries[name]; j != nil {
 		return facts.Merge(j.UndoQueries())
 	}
-	t, err := tasks.For(h, r.trust, r.opts)
+	// The proof asks for the served certificate, also where lists alone change.
+	opts := r.opts
+	opts.Lists = false
+	t, err := tasks.For(h, r.trust, opts)
 	if err != nil {
 		return nil
 	}
