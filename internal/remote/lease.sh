@@ -11,7 +11,8 @@ oneline /proc/uptime; up=${x%%.*}
 oneline /proc/sys/kernel/random/boot_id; boot=$x
 mkdir -p -m 0700 "$L" "$S" 2>/dev/null
 exec 9>>"$L/lock" || die failed "cannot open $L/lock" 70
-flock -w "${W:-20}" 9 || die busy "another script holds $L/lock" 75
+# ksh does not hand the descriptor on by itself.
+flock -w "${W:-20}" 9 9>&9 || die busy "another script holds $L/lock" 75
 lowner= lrun= lboot= lexpires=0 lfence=0
 if [ -f "$L/lease" ]; then
 	while read -r k v; do

@@ -9,7 +9,8 @@ S=/var/lib/virtrust L=/run/virtrust who=${1:-person}
 mkdir -p -m 0700 "$L"
 exec 9>>"$L/lock"
 # A switch that hangs longer than this is overtaken; its fence no longer holds.
-flock -w 150 9
+# ksh does not hand the descriptor on by itself.
+flock -w 150 9 9>&9
 # Read under the lock: while we waited, one run may have ended and another begun.
 [ -f "$S/armed" ] || exit 0
 IFS= read -r D <"$S/armed"
