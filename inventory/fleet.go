@@ -24,6 +24,8 @@ type Fleet struct {
 	Authorities []Authority `json:"authorities"`
 	// Removed are hosts that have left.
 	Removed []Removed `json:"removed,omitempty"`
+	// RelyingParties are outside the fleet and verify its certificates.
+	RelyingParties []RelyingParty `json:"relying_parties,omitempty"`
 	// LedgerPath is the absolute path of the ledger's database.
 	LedgerPath string `json:"ledger_path"`
 }
@@ -155,6 +157,16 @@ type Authority struct {
 	Step    *StepAuthority    `json:"step,omitempty"`
 	Vault   *VaultAuthority   `json:"vault,omitempty"`
 	Source  Range             `json:"source"`
+}
+
+// RelyingParty is a person or program outside the fleet that verifies our
+// certificates. virtrust cannot look at it, so somebody has to vouch for it
+// before an authority changes its generation.
+type RelyingParty struct {
+	Name        string   `json:"name"`
+	Authorities []string `json:"authorities"`
+	Note        string   `json:"note,omitempty"`
+	Source      Range    `json:"source"`
 }
 
 // Policy is what must be true of a host, all defaults filled in.

@@ -202,6 +202,7 @@ func (l *loader) decode() {
 		}
 	}
 	l.decodeAuthorities()
+	l.decodeRelyingParties()
 	l.decodeNetworks()
 	l.decodeWindows()
 	for _, d := range l.order["policy"] {

@@ -77,8 +77,11 @@ var (
 	variableSpec = &blockSpec{kind: "variable", labels: []string{"name"},
 		attrs: []string{"type", "default", "description"}}
 
+	relyingPartySpec = &blockSpec{kind: "relying_party", labels: []string{"name"},
+		attrs: []string{"authorities!", "note"}}
+
 	rootSpec = &blockSpec{blocks: append([]*blockSpec{
-		hostSpec, clusterSpec, networkSpec, authoritySpec, policySpec, sshSpec, variableSpec, windowSpec,
+		hostSpec, clusterSpec, networkSpec, authoritySpec, policySpec, relyingPartySpec, sshSpec, variableSpec, windowSpec,
 		{kind: "removed", attrs: []string{"host!", "revoke"}, many: true},
 		{kind: "locals", any: true, many: true},
 		{kind: "fleet", attrs: []string{"migration"}},

@@ -8,7 +8,6 @@ import "github.com/hashicorp/hcl/v2"
 
 // laterBlocks are top-level blocks that are known words and nothing more yet.
 var laterBlocks = []*blockSpec{
-	{kind: "relying_party", labels: []string{"name"}, any: true},
 	{kind: "vm", labels: []string{"name"}, any: true},
 	{kind: "moved", any: true, many: true},
 }

@@ -70,6 +70,8 @@ type Standing struct {
 	// Loaded are the subject key ids (hex) of the CAs that the host's daemons
 	// have read.
 	Loaded []string `json:"loaded,omitempty"`
+	// Shows are the key ids (hex) of the CAs that signed the identities in place.
+	Shows []string `json:"shows,omitempty"`
 	// Fresh: the host trusts nobody yet and shows nothing to anyone.
 	Fresh bool `json:"fresh,omitempty"`
 }
@@ -227,6 +229,11 @@ func (h *HostPlan) stand(t Task, pending string, seen *facts.Host) {
 		for _, id := range ids {
 			if !slices.Contains(s.Loaded, id) {
 				s.Loaded = append(s.Loaded, id)
+			}
+		}
+		if i, ok := t.(Identity); ok {
+			if id := i.Shows(seen); id != "" && !slices.Contains(s.Shows, id) {
+				s.Shows = append(s.Shows, id)
 			}
 		}
 	}

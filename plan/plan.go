@@ -215,9 +215,13 @@ func merge(a, b Activate) Activate {
 	a.Wave = max(a.Wave, b.Wave)
 	a.Closes = a.Closes || b.Closes
 	for _, l := range b.Loads {
-		if !slices.Contains(a.Loads, l) {
-			a.Loads = append(a.Loads, l)
+		// Of one item the later state counts: a file may be written twice.
+		if i := slices.IndexFunc(a.Loads, func(x Load) bool { return x.Item == l.Item }); i >= 0 {
+			a.Loads = slices.Clone(a.Loads)
+			a.Loads[i] = l
+			continue
 		}
+		a.Loads = append(a.Loads, l)
 	}
 	slices.SortFunc(a.Loads, func(x, y Load) int { return cmp.Compare(x.Item, y.Item) })
 	return a

@@ -32,6 +32,13 @@ type Concern interface {
 	Loaded(seen *facts.Host) (ids []string, fresh bool)
 }
 
+// An Identity is a Concern that shows a certificate to other hosts.
+type Identity interface {
+	// Shows is the key id (hex) of the CA that signed what programs find or
+	// serve now; empty without a certificate.
+	Shows(seen *facts.Host) string
+}
+
 // A Rule judges the fleet as a whole. It gives findings, never operations.
 type Rule interface {
 	Judge(hosts []HostPlan, trust pki.Trust, now time.Time) []Finding

@@ -376,6 +376,21 @@ func (c *certificate) Concerns() []string { return []string{c.cert.Authority} }
 // Loaded is nothing: an identity is no bundle.
 func (c *certificate) Loaded(*facts.Host) ([]string, bool) { return nil, false }
 
+// Shows is the issuer of the certificate that the listener shows, or of the one
+// that programs find.
+func (c *certificate) Shows(h *facts.Host) string {
+	leaf := c.leaf(h)
+	if seen := h.Served[servedAt(c.port)]; c.serves && len(seen.Chain) > 0 {
+		if served, err := x509.ParseCertificate(seen.Chain[0]); err == nil {
+			leaf = served
+		}
+	}
+	if leaf == nil {
+		return ""
+	}
+	return fmt.Sprintf("%x", leaf.AuthorityKeyId)
+}
+
 // when keeps a leaf of a new generation back until every peer of the trust
 // domain has that generation loaded. A leaf that follows one of the same
 // generation, and one of an authority that has only one, wait for nobody.

@@ -29,6 +29,13 @@ type world struct {
 	trust pki.Trust
 	ca    *x509.Certificate
 	key   *ecdsa.PrivateKey
+	// signers are the generations by key id.
+	signers map[string]signer
+}
+
+type signer struct {
+	ca  *x509.Certificate
+	key *ecdsa.PrivateKey
 }
 
 func newWorld(t testing.TB) *world {
@@ -55,6 +62,10 @@ func (w *world) addGeneration(n int) {
 		w.t.Fatal(err)
 	}
 	g := pki.NewGeneration(n, pki.PhaseIssuing, w.ca)
+	if w.signers == nil {
+		w.signers = map[string]signer{}
+	}
+	w.signers[g.SubjectKeyID] = signer{w.ca, w.key}
 	if len(w.trust.Authorities) == 0 {
 		w.trust.Authorities = []pki.Authority{{Name: "libvirt"}}
 	}
@@ -233,7 +244,9 @@ func (w *world) enrol(h *facts.Host, o plan.Enrol) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	leaf := w.sign(o.Profile, key, w.now)
+	by := *w
+	by.ca, by.key = w.signers[o.Issuer].ca, w.signers[o.Issuer].key
+	leaf := by.sign(o.Profile, key, w.now)
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		w.t.Fatal(err)

@@ -22,10 +22,21 @@ type trustFile struct {
 	ours     []*x509.Certificate // of every generation that ever was
 	reload   bool                // libvirtd reads this file
 	port     int
+	// aging are generations that sign no more: they leave when they expire.
+	aging []*x509.Certificate
+	// of are, by certificate, the authority, and what a drop of it waits for.
+	of map[string]former
+}
+
+// former is what dropping a generation waits for.
+type former struct {
+	authority   string
+	certificate string // an identity of the host that the authority signs
+	peers       []peer
 }
 
 func (b build) trustFile(t inventory.TrustFile) (plan.Task, error) {
-	out := &trustFile{file: t, consumer: pki.ConsumerLibvirt, reload: t.Path == libvirtTrust && b.listens(), port: b.port()}
+	out := &trustFile{file: t, consumer: pki.ConsumerLibvirt, reload: t.Path == libvirtTrust && b.listens(), port: b.port(), of: map[string]former{}}
 	if slices.Contains(qemuDirs, path.Dir(t.Path)) {
 		out.consumer = pki.ConsumerQEMU
 	}
@@ -41,6 +52,18 @@ func (b build) trustFile(t inventory.TrustFile) (plan.Task, error) {
 		}
 		out.want = append(out.want, bundle.Certs...)
 		out.ours = append(out.ours, all...)
+		for _, g := range a.Generations {
+			c, err := g.Certificate()
+			if err != nil {
+				return nil, fmt.Errorf("authority %q: %w", name, err)
+			}
+			if g.Phase != pki.PhaseIssuing {
+				out.aging = append(out.aging, c)
+			}
+			if !g.Phase.Trusted() {
+				out.of[string(c.Raw)] = former{authority: name, certificate: b.signedBy(name), peers: b.domain(name)}
+			}
+		}
 	}
 	return out, nil
 }
@@ -55,19 +78,55 @@ func (t *trustFile) Needs() []facts.Query {
 	return qs
 }
 
-// wanted is the bundle that should lie there, and the CAs in it that are not
-// ours.
-func (t *trustFile) wanted(h *facts.Host) (want, seen *pki.Bundle, foreign []*x509.Certificate) {
+// signedBy names an identity of the host that the authority signs.
+func (b build) signedBy(authority string) string {
+	for _, c := range b.host.Policy.Certificates {
+		if c.Authority == authority {
+			return c.Name
+		}
+	}
+	return ""
+}
+
+// bundles are what lies at the path, what should in the end, and what should
+// until every peer has left the generations that go.
+type bundles struct {
+	seen, want *pki.Bundle
+	first      *pki.Bundle     // want, where nothing waits
+	drop       *plan.Condition // of the step from first to want; nil where nothing waits
+	foreign    []*x509.Certificate
+}
+
+func (t *trustFile) wanted(h *facts.Host, now time.Time) bundles {
 	content, _ := h.Content(t.file.Path)
-	seen = &pki.Bundle{}
+	b := bundles{seen: &pki.Bundle{}}
 	if len(content) > 0 {
-		seen = pki.ParseBundle(content)
+		b.seen = pki.ParseBundle(content)
 	}
-	want, foreign = pki.Merge(seen, t.want, t.ours)
-	if t.file.Foreign == "remove" && len(foreign) > 0 {
-		want, _ = pki.Merge(&pki.Bundle{}, t.want, t.ours)
+	wish := slices.DeleteFunc(slices.Clone(t.want), func(c *x509.Certificate) bool {
+		return now.After(c.NotAfter) && slices.ContainsFunc(t.aging, c.Equal)
+	})
+	have := b.seen
+	_, b.foreign = pki.Merge(b.seen, wish, t.ours)
+	if t.file.Foreign == "remove" {
+		have = &pki.Bundle{}
 	}
-	return want, seen, foreign
+	b.want, _ = pki.Merge(have, wish, t.ours)
+	b.first = b.want
+	for _, c := range b.seen.Certs {
+		f, ours := t.of[string(c.Raw)]
+		// One that has expired goes at once: it keeps libvirtd from starting.
+		if !ours || now.After(c.NotAfter) || b.want.Contains(c) {
+			continue
+		}
+		if d := when(plan.Condition{Kind: plan.Ready, Authority: f.authority, Certificate: f.certificate}, f.peers, now); d != nil {
+			b.drop, wish = d, append(wish, c)
+		}
+	}
+	if b.drop != nil {
+		b.first, _ = pki.Merge(have, wish, t.ours)
+	}
+	return b
 }
 
 func (t *trustFile) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Finding) {
@@ -77,8 +136,8 @@ func (t *trustFile) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Findin
 		return nil, []plan.Finding{inTheWay(id, t.file.Path, at, "a bundle of certificates")}
 	}
 	ops, found := makeParents(h, id, plan.WaveTrust, t.file.Path)
-	want, seen, foreign := t.wanted(h)
-	for _, c := range foreign {
+	b := t.wanted(h, now)
+	for _, c := range b.foreign {
 		f := plan.Finding{
 			Code: "foreign-ca", Severity: plan.Warning, Task: id,
 			Text: fmt.Sprintf("%s trusts %q (until %s), which is none of our authorities: who holds its key can %s", t.file.Path, dn(c.RawSubject), date(c.NotAfter), t.power()),
@@ -89,44 +148,59 @@ func (t *trustFile) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Findin
 		}
 		found = append(found, f)
 	}
-	if v := want.Check(now); !v.OK {
+	if v := b.want.Check(now); !v.OK {
 		for _, p := range v.Problems {
 			found = append(found, plan.Finding{Code: p.Code, Severity: plan.Problem, Task: id, Holds: true, Text: t.file.Path + ": " + p.Text})
 		}
 		return nil, found
 	}
-	digest := bundleDigest(want)
-	item := "trust:" + t.file.Path
 	reason := ""
 	switch {
 	case at.Type == facts.Absent:
 		reason = "new"
 	case at.Type == facts.Symlink:
 		reason = "a link to " + at.Target + " becomes a file"
-	case !seen.Equal(want) || len(seen.Problems) > 0:
-		reason = t.changes(seen, want)
+	case !b.seen.Equal(b.first) || len(b.seen.Problems) > 0:
+		reason = t.changes(b.seen, b.first)
 	case at.Mode != 0o644 || at.UID != 0 || at.GID != 0:
 		reason = fmt.Sprintf("drift: owner %s:%s, mode %04o", at.Owner, at.Group, at.Mode)
 	}
+	before := plan.StateOf(at)
 	meta := plan.Meta{Task: id, Wave: plan.WaveTrust, Reason: reason}
 	if reason != "" {
-		content := want.Render()
-		ops = append(ops, plan.WriteFile{
-			Meta: meta, Path: t.file.Path, Before: plan.StateOf(at), Content: content,
-			After: plan.State{Type: facts.Regular, Digest: plan.Digest(content), Mode: 0o644, Owner: "root", Group: "root"},
-		})
+		w := t.write(meta, before, b.first)
+		ops, before = append(ops, w), w.After
 	}
-	if t.reload {
-		by := layoutOf(h)
-		if reason == "" && listening(h, t.port) && !loaded(h, by.listener, item, digest, t.file.Path) {
-			meta.Reason = by.program() + " has not read the bundle as it lies there"
-		}
-		if meta.Reason != "" {
-			ops = append(ops, plan.Activate{Meta: meta, Unit: by.listener, How: plan.Reload, Loads: []plan.Load{{Item: item, Digest: digest}}})
+	if t.reload && reason == "" && listening(h, t.port) && !loaded(h, layoutOf(h).listener, t.item(), bundleDigest(b.seen), t.file.Path) {
+		meta.Reason = layoutOf(h).program() + " has not read the bundle as it lies there"
+	}
+	if t.reload && meta.Reason != "" {
+		ops = append(ops, t.activate(h, meta, b.first))
+	}
+	if b.drop != nil {
+		meta = plan.Meta{Task: id, Wave: plan.WaveClose, Reason: t.changes(b.first, b.want), When: b.drop}
+		ops = append(ops, t.write(meta, before, b.want))
+		if t.reload {
+			ops = append(ops, t.activate(h, meta, b.want))
 		}
 	}
 	return ops, found
 }
+
+func (t *trustFile) write(meta plan.Meta, before plan.State, b *pki.Bundle) plan.WriteFile {
+	content := b.Render()
+	return plan.WriteFile{
+		Meta: meta, Path: t.file.Path, Before: before, Content: content,
+		After: plan.State{Type: facts.Regular, Digest: plan.Digest(content), Mode: 0o644, Owner: "root", Group: "root"},
+	}
+}
+
+func (t *trustFile) activate(h *facts.Host, meta plan.Meta, b *pki.Bundle) plan.Activate {
+	return plan.Activate{Meta: meta, Unit: layoutOf(h).listener, How: plan.Reload, Loads: []plan.Load{{Item: t.item(), Digest: bundleDigest(b)}}}
+}
+
+// item is how the bundle is called in the record of what daemons have loaded.
+func (t *trustFile) item() string { return "trust:" + t.file.Path }
 
 // power is what an authority in the bundle could do.
 func (t *trustFile) power() string {
@@ -184,7 +258,7 @@ func (t *trustFile) Loaded(h *facts.Host) ([]string, bool) {
 	}
 	content, _ := h.Content(t.file.Path)
 	b := pki.ParseBundle(content)
-	if t.reload && listening(h, t.port) && !loaded(h, layoutOf(h).listener, "trust:"+t.file.Path, bundleDigest(b), t.file.Path) {
+	if t.reload && listening(h, t.port) && !loaded(h, layoutOf(h).listener, t.item(), bundleDigest(b), t.file.Path) {
 		return nil, false
 	}
 	var ids []string

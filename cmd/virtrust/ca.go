@@ -16,7 +16,7 @@ import (
 
 func (a *app) caCmd() *cobra.Command {
 	c := &cobra.Command{Use: "ca", Short: "Make and show certification authorities", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(a.caInitCmd(), a.caImportCmd(), a.caListCmd(), a.caShowCmd(), a.caExportCmd(), a.caRevokeCmd(), a.caCRLCmd())
+	c.AddCommand(a.caInitCmd(), a.caImportCmd(), a.caRotateCmd(), a.caMatrixCmd(), a.caListCmd(), a.caShowCmd(), a.caExportCmd(), a.caRevokeCmd(), a.caCRLCmd())
 	return c
 }
 

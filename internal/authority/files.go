@@ -39,8 +39,9 @@ func keyName(number int) string  { return fmt.Sprintf("g%d.key.age", number) }
 // no key and no ledger. An authority that is not initialised, with a missing
 // directory or no such files in it, has no generations; that is no error.
 //
-// Without a ledger the newest generation counts as issuing and older ones as
-// draining; a ledger knows better, see ledger.Trust.
+// The file phases says where each generation stands. Without it the newest
+// counts as issuing and older ones as draining; a ledger knows better, see
+// ledger.Trust.
 func Read(name, dir string) (pki.Authority, error) {
 	a := pki.Authority{Name: name}
 	fail := func(file string, err error) (pki.Authority, error) {
@@ -73,10 +74,17 @@ func Read(name, dir string) (pki.Authority, error) {
 		a.Generations = append(a.Generations, g)
 	}
 	slices.SortFunc(a.Generations, func(x, y pki.Generation) int { return x.Number - y.Number })
+	said, err := readPhases(dir)
+	if err != nil {
+		return fail(phasesName, err)
+	}
 	for i := range a.Generations {
 		g := &a.Generations[i]
 		if i < len(a.Generations)-1 {
 			g.Phase = pki.PhaseDraining
+		}
+		if phase, ok := said[g.Number]; ok {
+			g.Phase = phase
 		}
 		if !lists[g.Number] {
 			continue

@@ -77,32 +77,10 @@ func Init(ctx context.Context, p Params, l *ledger.Ledger) (pki.Authority, error
 	if err := ctx.Err(); err != nil {
 		return fail(err)
 	}
-	if err := os.MkdirAll(p.KeyDir, keyDirMode(p)); err != nil {
-		return fail(err)
-	}
-	if err := os.MkdirAll(p.Dir, 0o755); err != nil { //nolint:gosec // G301: public files, committed with the configuration
-		return fail(err)
-	}
-	var written []string
-	undo := func(err error) (pki.Authority, error) {
-		for i := len(written) - 1; i >= 0; i-- {
-			err = errors.Join(err, os.Remove(written[i]))
-		}
-		return fail(err)
-	}
-	for _, f := range []struct {
-		path string
-		data []byte
-		mode os.FileMode
-	}{
-		{filepath.Join(p.KeyDir, keyName(1)), sealed, 0o600},
-		{filepath.Join(p.Dir, certName(1)), pki.RenderCerts(cert), 0o644},
-		{filepath.Join(p.Dir, crlName(1)), pki.RenderCRLs(list.Raw), 0o644},
-	} {
-		if err := writeNew(f.path, f.data, f.mode); err != nil {
-			return undo(err)
-		}
-		written = append(written, f.path)
+	written, err := writeGeneration(p, 1, sealed, cert, list)
+	undo := func(err error) (pki.Authority, error) { return fail(errors.Join(err, removeAll(written))) }
+	if err != nil {
+		return undo(err)
 	}
 	a, err := Read(p.Name, p.Dir)
 	if err != nil {
