@@ -17,9 +17,10 @@ func (a *app) caImportCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "import NAME CHAIN.pem",
 		Short: "Bring in the certificate of a CA that other people run",
-		Long: `Brings in the certificate of an authority whose kind is not "local": the
+		Long: `Brings in the certificate of a CA whose key is elsewhere: the
 certificate that signs, followed by its issuers up to a self-signed root, as PEM.
-libvirt's bundles get the first of them, QEMU's get all. Check the fingerprint
+libvirt's bundles get the first of them, QEMU's get all. An authority that has a
+generation already, a local one too, gets it as its next: see virtrust ca rotate. Check the fingerprint
 that is printed against one that you got another way.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -31,7 +32,11 @@ that is printed against one that you got another way.`,
 			if !ok {
 				return &hinted{fmt.Errorf("authority %q is not in the configuration", args[0]), "declare it: authority \"" + args[0] + "\" { … }"}
 			}
-			if !d.External() {
+			have, err := authority.Read(d.Name, d.Directory)
+			if err != nil {
+				return err
+			}
+			if !d.External() && len(have.Generations) == 0 {
 				return &hinted{fmt.Errorf("authority %q is local: its certificate is made here", d.Name), "run `virtrust ca init " + d.Name + "`, or set kind to exec, offline, step or vault"}
 			}
 			chain, err := readChain(args[1])
@@ -61,7 +66,7 @@ that is printed against one that you got another way.`,
 			if a.json {
 				return report.JSON(a.out, made)
 			}
-			g := made.Generations[0]
+			g := made.Generations[len(made.Generations)-1]
 			fmt.Fprintf(a.out, "Authority %s: %s\n", d.Name, report.Safe(describe(g)))
 			fmt.Fprintf(a.out, "  SHA-256 %s\n", fingerprint(g.Cert))
 			a.note("  certificate in %s (commit it)", d.Directory)

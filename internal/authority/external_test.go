@@ -240,9 +240,13 @@ cat sub.key sub.crt root.crt >withkey.pem
 		})
 	}
 	p := imported(t, c)
-	_, err := Import(t.Context(), ImportParams{Name: "corp", Dir: p.dir("corp"), Chain: c.Read(t, "root.crt"), Run: p.run}, p.l)
+	_, err := Import(t.Context(), ImportParams{Name: "corp", Dir: p.dir("corp"), Chain: c.Read(t, "chain.pem"), Run: p.run}, p.l)
 	if !errors.Is(err, ErrExists) {
 		t.Errorf("a second import: %v, want ErrExists", err)
+	}
+	a, err := Import(t.Context(), ImportParams{Name: "corp", Dir: p.dir("corp"), Chain: c.Read(t, "root.crt"), Run: p.run}, p.l)
+	if err != nil || len(a.Generations) != 2 || a.Generations[0].Phase != pki.PhaseIssuing || a.Generations[1].Phase != pki.PhasePrepared {
+		t.Errorf("another certificate is the next generation: %+v, %v", a.Generations, err)
 	}
 	expired := ImportParams{Name: "late", Dir: p.dir("late"), Chain: c.Read(t, "chain.pem"), Run: p.run, Now: time.Now().AddDate(20, 0, 0)}
 	if _, err := Import(t.Context(), expired, p.l); err == nil || !strings.Contains(err.Error(), "keeps libvirtd from starting") {

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -23,10 +24,10 @@ type ImportParams struct {
 	Now   time.Time
 }
 
-// Import brings the certificate of a CA in whose key is elsewhere, as the
-// authority's first generation. The chain must reach a self-signed certificate:
-// QEMU from 11.0 on accepts nothing else. Nothing is ever overwritten: an
-// authority that is there is ErrExists.
+// Import brings the certificate of a CA in whose key is elsewhere: as the
+// authority's first generation, which issues, or as the next one, prepared. The
+// chain must reach a self-signed certificate: QEMU from 11.0 on accepts nothing
+// else. Nothing is ever overwritten: a certificate that is there is ErrExists.
 func Import(ctx context.Context, p ImportParams, l *ledger.Ledger) (pki.Authority, error) {
 	fail := func(err error) (pki.Authority, error) {
 		return pki.Authority{}, fmt.Errorf("importing authority %s: %w", p.Name, err)
@@ -48,13 +49,17 @@ func Import(ctx context.Context, p ImportParams, l *ledger.Ledger) (pki.Authorit
 	if err != nil {
 		return pki.Authority{}, err
 	}
-	if len(have.Generations) > 0 {
-		return fail(fmt.Errorf("%w in %s", ErrExists, p.Dir))
+	number, phase := 1, pki.PhaseIssuing
+	for _, g := range have.Generations {
+		if bytes.Equal(g.Cert, chain[0].Raw) {
+			return fail(fmt.Errorf("%w: it is generation %d", ErrExists, g.Number))
+		}
+		number, phase = max(number, g.Number+1), pki.PhasePrepared
 	}
 	if err := os.MkdirAll(p.Dir, 0o755); err != nil { //nolint:gosec // G301: public files, committed with the configuration
 		return fail(err)
 	}
-	path := filepath.Join(p.Dir, certName(1))
+	path := filepath.Join(p.Dir, certName(number))
 	if err := writeNew(path, pki.RenderCerts(chain...), 0o644); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return fail(fmt.Errorf("%w: %s", ErrExists, path))
@@ -63,7 +68,12 @@ func Import(ctx context.Context, p ImportParams, l *ledger.Ledger) (pki.Authorit
 	}
 	a, err := Read(p.Name, p.Dir)
 	if err == nil {
-		err = l.AddGeneration(ctx, p.Run, p.Name, a.Generations[0])
+		g := &a.Generations[len(a.Generations)-1]
+		g.Phase = phase
+		err = l.AddGeneration(ctx, p.Run, p.Name, *g)
+	}
+	if err == nil {
+		err = WritePhases(ctx, p.Name, p.Dir, l)
 	}
 	if err != nil {
 		return fail(errors.Join(err, os.Remove(path)))

@@ -1,0 +1,139 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/plan"
+)
+
+// callers open libvirt over TLS between all pairs of hosts, again and again, and
+// remember what failed.
+type callers struct {
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu     sync.Mutex
+	calls  int
+	failed []string
+}
+
+// call begins with one client for each ordered pair. A client that was refused
+// says so; one whose call the end of the test cut off does not.
+func (s *site) call(t *testing.T) *callers {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	c := &callers{stop: stop}
+	for _, from := range s.hosts {
+		for _, to := range s.hosts {
+			if from == to {
+				continue
+			}
+			c.wg.Go(func() {
+				for ctx.Err() == nil {
+					r, err := from.Run(ctx, "sh", "-c", "n=0; while [ $n -lt 10 ]; do timeout 60 virsh -q -c qemu+tls://"+to.FQDN+"/system hostname >/dev/null || exit 1; n=$((n+1)); done")
+					if ctx.Err() != nil {
+						return
+					}
+					c.mu.Lock()
+					c.calls += 10
+					if err == nil {
+						err = r.Err()
+					}
+					if err != nil {
+						c.failed = append(c.failed, time.Now().Format("15:04:05 ")+from.Name+" to "+to.Name+": "+strings.TrimSpace(r.Stderr))
+					}
+					c.mu.Unlock()
+				}
+			})
+		}
+	}
+	return c
+}
+
+func (c *callers) end() (calls int, failed []string) {
+	c.stop()
+	c.wg.Wait()
+	return c.calls, c.failed
+}
+
+// The built-in CA gives way to its next generation, step by step, on three
+// releases, while every host calls every other.
+func TestRotate(t *testing.T) {
+	t.Parallel()
+	s := newReadySite(t, lab.HostSpec{Suite: "bookworm"}, lab.HostSpec{Suite: "trixie"}, lab.HostSpec{Suite: "forky"})
+	s.run(t, 0, "apply", "--yes")
+	s.empty(t)
+	before := map[string]string{}
+	for _, h := range s.hosts {
+		before[h.Name] = daemon(t, h)
+	}
+	c := s.call(t)
+
+	r := s.run(t, 0, "ca", "rotate", "libvirt", "--yes")
+	contains(t, r.stdout, "generation 2 is prepared", "virtrust apply")
+	r = s.run(t, 3, "ca", "rotate", "libvirt", "--yes")
+	contains(t, r.stdout, "Step issue of generation 2 waits for 3 hosts", "it has not loaded generation 2")
+	s.run(t, 0, "apply", "--yes", "--limit", "kvm1")
+	r = s.run(t, 3, "ca", "rotate", "libvirt", "--yes")
+	contains(t, r.stdout, "waits for 2 hosts")
+	s.run(t, 0, "apply", "--yes")
+	s.empty(t)
+	r = s.run(t, 0, "ca", "rotate", "libvirt", "--yes")
+	contains(t, r.stdout, "generation 2 is issuing", "generation 1 is draining")
+	r = s.run(t, 0, "plan")
+	contains(t, r.stdout, "another authority signed it")
+	r = s.run(t, 3, "ca", "rotate", "libvirt", "--yes")
+	contains(t, r.stdout, "Step retire of generation 1 waits for 3 hosts")
+	s.run(t, 0, "apply", "--yes")
+	s.empty(t)
+	r = s.run(t, 0, "ca", "matrix", "libvirt")
+	contains(t, r.stdout, "6 of 6 pairs can talk")
+	s.run(t, 0, "ca", "rotate", "libvirt", "--yes")
+	rep := s.report(t, 0, "--yes")
+	if rep.Count(plan.Changed) != 3 {
+		t.Errorf("retired, and %+v", rep.Hosts)
+	}
+	s.empty(t)
+	r = s.run(t, 0, "ca", "rotate", "libvirt", "--yes")
+	contains(t, r.stdout, "generation 1 is destroyed")
+
+	calls, failed := c.end()
+	t.Logf("%d connections between all pairs during the change", calls)
+	if len(failed) > 0 || calls < 60 {
+		t.Errorf("%d of %d connections failed:\n%s", len(failed), calls, strings.Join(failed, "\n"))
+	}
+	for _, h := range s.hosts {
+		if n := sh(t, h, "grep -c BEGIN /etc/pki/CA/cacert.pem"); n != "1" {
+			t.Errorf("%s has %s CAs in its bundle", h.Name, n)
+		}
+		if got := s.served(t, h).Issuer.CommonName; !strings.HasSuffix(got, "libvirt g2") {
+			t.Errorf("%s serves a leaf of %q", h.Name, got)
+		}
+		if now := daemon(t, h); now != before[h.Name] {
+			t.Errorf("%s: libvirtd was restarted: %s, then %s", h.Name, before[h.Name], now)
+		}
+		clean(t, h)
+	}
+	s.run(t, 0, "verify")
+	var list []struct {
+		Name        string
+		Generations []struct {
+			Number int
+			Phase  string
+		}
+	}
+	if err := json.Unmarshal([]byte(s.run(t, 0, "ca", "list", "--json").stdout), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range list {
+		if a.Name == "libvirt" && (a.Generations[0].Phase != "destroyed" || a.Generations[1].Phase != "issuing") {
+			t.Errorf("in the end: %+v", a)
+		}
+	}
+}
