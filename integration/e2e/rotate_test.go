@@ -116,7 +116,7 @@ func TestRotate(t *testing.T) {
 			t.Errorf("%s serves a leaf of %q", h.Name, got)
 		}
 		if now := daemon(t, h); now != before[h.Name] {
-			t.Errorf("%s: libvirtd was restarted: %s, then %s", h.Name, before[h.Name], now)
+			t.Errorf("%s: libvirtd was restarted: %s, then %s:\n%s", h.Name, before[h.Name], now, sh(t, h, "journalctl -u libvirtd -o short-precise --no-pager | tail -n 60"))
 		}
 		clean(t, h)
 	}
