@@ -17,10 +17,10 @@ func (a *app) caImportCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "import NAME CHAIN.pem",
 		Short: "Bring in the certificate of a CA that other people run",
-		Long: `Brings in the certificate of a CA whose key is elsewhere: the
-certificate that signs, followed by its issuers up to a self-signed root, as PEM.
-libvirt's bundles get the first of them, QEMU's get all. An authority that has a
-generation already, a local one too, gets it as its next: see virtrust ca rotate. Check the fingerprint
+		Long: `Brings in the certificate of a CA whose key is elsewhere: the certificate that
+signs, followed by its issuers up to a self-signed root, as PEM. libvirt's bundles
+get the first of them, QEMU's get all. An authority that has a generation already,
+a local one too, gets it as its next: see virtrust ca rotate. Check the fingerprint
 that is printed against one that you got another way.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
