@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // What builds a base system: functions, then one of two recipes.
@@ -107,6 +109,27 @@ func Build(ctx context.Context, suite string, log *slog.Logger) (string, error) 
 	}
 	removeOldBases(suite, target, log)
 	return target, nil
+}
+
+// BuildAll builds suites side by side, since one downloads while another
+// unpacks, and returns their root trees by suite.
+func BuildAll(ctx context.Context, suites []string, log *slog.Logger) (map[string]string, error) {
+	roots := make([]string, len(suites))
+	g, gctx := errgroup.WithContext(ctx)
+	for i, suite := range suites {
+		g.Go(func() (err error) {
+			roots[i], err = Build(gctx, suite, log)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	bases := map[string]string{}
+	for i, suite := range suites {
+		bases[suite] = roots[i]
+	}
+	return bases, nil
 }
 
 func buildLocked(ctx context.Context, suite, target, builder string, lock *os.File, log *slog.Logger) error {

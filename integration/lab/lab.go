@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -174,18 +175,18 @@ func (l *Lab) Start(ctx context.Context, specs ...HostSpec) ([]*Host, error) {
 	if err := raiseLimits(l.log); err != nil {
 		return nil, err
 	}
-	bases := map[string]string{}
+	suites := map[string]bool{}
 	cheap := true
 	for i := range specs {
 		if err := specs[i].complete(); err != nil {
 			return nil, err
 		}
-		base, err := Build(ctx, specs[i].Suite, l.log)
-		if err != nil {
-			return nil, err
-		}
-		bases[specs[i].Suite] = base
+		suites[specs[i].Suite] = true
 		cheap = cheap && specs[i].Cheap
+	}
+	bases, err := BuildAll(ctx, slices.Sorted(maps.Keys(suites)), l.log)
+	if err != nil {
+		return nil, err
 	}
 	began := time.Now()
 	older := l.Hosts()

@@ -76,12 +76,12 @@ func buildCommand(log *slog.Logger) *cobra.Command {
 			if len(suites) == 0 {
 				suites = lab.Suites
 			}
+			roots, err := lab.BuildAll(cmd.Context(), suites, log)
+			if err != nil {
+				return err
+			}
 			for _, suite := range suites {
-				root, err := lab.Build(cmd.Context(), suite, log)
-				if err != nil {
-					return err
-				}
-				fmt.Fprintln(cmd.OutOrStdout(), root)
+				fmt.Fprintln(cmd.OutOrStdout(), roots[suite])
 			}
 			return nil
 		},
