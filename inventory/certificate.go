@@ -218,7 +218,7 @@ func (r *reader) neededFor() string {
 	if r.n.attrs["needed_for"] == nil {
 		return ""
 	}
-	return r.word("needed_for", "", "migration")
+	return r.word("needed_for", "", ForMigration, ForVNC)
 }
 
 // place gives a path on the host to a block, and refuses it to a second one.

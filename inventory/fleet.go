@@ -177,9 +177,11 @@ type Policy struct {
 	Trusts       []TrustFile   `json:"trusts,omitempty"`
 	Settings     []Settings    `json:"settings,omitempty"`
 	Listeners    []Listener    `json:"listeners,omitempty"`
-	Firewall     *Firewall     `json:"firewall,omitempty"`
-	Rollout      Rollout       `json:"rollout"`
-	Source       Range         `json:"source"`
+	// VNC is set where the VNC consoles of guests are encrypted.
+	VNC      *VNC      `json:"vnc,omitempty"`
+	Firewall *Firewall `json:"firewall,omitempty"`
+	Rollout  Rollout   `json:"rollout"`
+	Source   Range     `json:"source"`
 	// Origins says for each effective value ("certificate.libvirt-server.lifetime")
 	// where it was written; show prints it.
 	Origins map[string]Range `json:"-"`
@@ -204,14 +206,21 @@ type Certificate struct {
 	// computed from the inventory: sorted, no duplicates.
 	DNSNames []string     `json:"dns_names"`
 	IPs      []netip.Addr `json:"ips,omitempty"`
-	// NeededFor is "migration" on a certificate that only hosts have whose
-	// migration is not off; empty on one that every host has.
+	// NeededFor is ForMigration or ForVNC on a certificate that only hosts
+	// have who need it; empty on one that every host has.
 	NeededFor string `json:"needed_for,omitempty"`
 	// OnReplace says what becomes of the certificate that another one followed:
 	// keep, it ends by itself, or revoke.
 	OnReplace string `json:"on_replace"`
 	Source    Range  `json:"source"`
 }
+
+// What a block of a policy may be needed for: hosts that do without leave it
+// out.
+const (
+	ForMigration = "migration" // hosts whose migration is not off
+	ForVNC       = "vnc"       // policies with listener "vnc"
+)
 
 // QEMUAccount as the owner of an identity stands for the account that QEMU
 // runs as on that host. No account can have that name. The group and the mode
@@ -269,6 +278,14 @@ type Listener struct {
 	Port   int    `json:"port"`
 	Mode   string `json:"mode"` // auto
 	Source Range  `json:"source"`
+}
+
+// VNC is what a policy wants of the VNC consoles of guests.
+type VNC struct {
+	// Verify says whether clients have to show a certificate; nil leaves the
+	// host's setting alone.
+	Verify *bool `json:"verify,omitempty"`
+	Source Range `json:"source"`
 }
 
 // Firewall is the set of ports a policy opens.

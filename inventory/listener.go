@@ -18,7 +18,10 @@ func (l *loader) listener(r *reader) Listener {
 		r.bad = true
 	default:
 		r.bad = true
-		l.errorAt(r.n.labelRange(), fmt.Sprintf("Unknown listener %q", v.Name), `Use "libvirt".`)
+		l.errorAt(r.n.labelRange(), fmt.Sprintf("Unknown listener %q", v.Name), `Use "libvirt" or "vnc".`)
+	}
+	if i, ok := r.value("verify"); ok {
+		r.problem(i, "Unfit verify", "libvirtd always asks clients for a certificate. Leave verify out.")
 	}
 	v.Port = r.number("port", 16514, 1, 65535)
 	v.Mode = r.word("mode", "auto", "auto")

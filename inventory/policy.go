@@ -21,10 +21,12 @@ type policy struct {
 	tmpl    string
 	tmplRng hcl.Range // where the template is asked for
 	value   Policy
-	// unbound are the template's authorities that only hosts with migration
-	// need and that nobody declared.
-	unbound []string
+	// unbound are the template's authorities that nobody declared, by what
+	// they are needed for: hosts that do without leave out what uses them.
+	unbound map[string][]string
 	ok      bool
+	// What is wrong with listener "vnc" is said once for all hosts.
+	vncDone, vncBad bool
 }
 
 // policy merges and decodes a declared policy once.
@@ -175,6 +177,7 @@ func (l *loader) decodePolicy(p *policy) {
 		}
 		return &scope{template: a.scope.template, bindings: bound, badBindings: badBindings, user: p.tmplRng, policy: n.label()}
 	}
+	p.unbound = map[string][]string{}
 	p.value = Policy{Name: n.label(), Template: p.tmpl, Rollout: defaultRollout, Source: sourceRange(n.rng), Origins: r.origins}
 	v := &p.value
 	places := map[string]*node{}
@@ -187,9 +190,11 @@ func (l *loader) decodePolicy(p *policy) {
 		if b.spec != rolloutSpec && !c.flag("enabled", true) {
 			continue
 		}
-		if missing := l.unbound(b, bound); len(missing) > 0 && !badBindings && c.neededFor() != "" {
-			p.unbound = append(p.unbound, missing...)
-			continue
+		if missing := l.unbound(b, bound); len(missing) > 0 && !badBindings {
+			if purpose := c.neededFor(); purpose != "" {
+				p.unbound[purpose] = append(p.unbound[purpose], missing...)
+				continue
+			}
 		}
 		switch b.spec {
 		case certificateSpec:
@@ -199,6 +204,10 @@ func (l *loader) decodePolicy(p *policy) {
 		case settingsSpec:
 			v.Settings = append(v.Settings, l.settings(c, places))
 		case listenerSpec:
+			if b.label() == vncListener {
+				v.VNC = c.vnc()
+				break
+			}
 			v.Listeners = append(v.Listeners, l.listener(c))
 		case firewallSpec:
 			v.Firewall = l.firewall(c)
@@ -231,28 +240,39 @@ func (l *loader) unbound(b *node, bound map[string]*ref) []string {
 	return out
 }
 
-// forHost gives a host its own copy of a policy: without the blocks that only
-// hosts with migration need where it is off.
+// forHost gives a host its own copy of a policy: without the blocks that it
+// does not need.
 func (l *loader) forHost(p *policy, h *Host) Policy {
 	v := p.value
-	off := func(neededFor string) bool { return neededFor == "migration" && h.Migration == MigrationOff }
+	off := func(neededFor string) bool {
+		return neededFor == ForMigration && h.Migration == MigrationOff || neededFor == ForVNC && v.VNC == nil
+	}
 	v.Certificates = slices.DeleteFunc(slices.Clone(v.Certificates), func(c Certificate) bool { return off(c.NeededFor) })
 	v.Trusts = slices.DeleteFunc(slices.Clone(v.Trusts), func(t TrustFile) bool { return off(t.NeededFor) })
 	v.Settings = slices.Clone(v.Settings)
 	for i := range v.Settings {
 		v.Settings[i].Values = slices.DeleteFunc(slices.Clone(v.Settings[i].Values), func(s Setting) bool { return off(s.NeededFor) })
 	}
+	if v.VNC != nil {
+		l.vncSettings(p, &v)
+	}
 	v.Settings = slices.DeleteFunc(v.Settings, func(s Settings) bool { return len(s.Values) == 0 })
-	if h.Migration == MigrationOff || len(p.unbound) == 0 {
-		return v
+	for purpose, names := range p.unbound {
+		if off(purpose) {
+			continue
+		}
+		why, instead := fmt.Sprintf("hosts that migrate guests with TLS, such as %s (migration = %q)", h.Name, h.Migration), `set migration = "off"`
+		if purpose == ForVNC {
+			why, instead = "encrypted VNC consoles", `remove listener "vnc"`
+		}
+		slices.Sort(names)
+		for _, name := range slices.Compact(names) {
+			l.errorAt(p.tmplRng, fmt.Sprintf("Authority %q not declared", name), fmt.Sprintf(
+				"Policy %q takes authority.%s from its template for %s. Declare authority %q, bind the name to another one: authorities = { %s = authority.NAME }, or %s.%s",
+				v.Name, name, why, name, name, instead, didYouMean(name, l.declared("authority"))))
+		}
+		delete(p.unbound, purpose) // once for all hosts
 	}
-	slices.Sort(p.unbound)
-	for _, name := range slices.Compact(p.unbound) {
-		l.errorAt(p.tmplRng, fmt.Sprintf("Authority %q not declared", name), fmt.Sprintf(
-			"Policy %q takes authority.%s from its template for hosts that migrate guests with TLS, such as %s (migration = %q). Declare authority %q, bind the name to another one: authorities = { %s = authority.NAME }, or set migration = \"off\".%s",
-			v.Name, name, h.Name, h.Migration, name, name, didYouMean(name, l.declared("authority"))))
-	}
-	p.unbound = nil // once for all hosts
 	return v
 }
 

@@ -63,7 +63,7 @@ var (
 		attrs: []string{"enabled", "authorities", "crl", "foreign", "needed_for"}}
 	settingsSpec = &blockSpec{kind: "settings", labels: []string{"path"}, any: true}
 	listenerSpec = &blockSpec{kind: "listener", labels: []string{"name"},
-		attrs: []string{"enabled", "port", "mode"}}
+		attrs: []string{"enabled", "port", "mode", "verify"}}
 	firewallSpec = &blockSpec{kind: "firewall", attrs: []string{"enabled", "backend"},
 		blocks: []*blockSpec{{kind: "allow", labels: []string{"name"},
 			attrs: []string{"enabled", "port", "ports", "from"}}}}

@@ -127,13 +127,21 @@ func (s *shower) policy(p *Policy) {
 	for _, x := range p.Settings {
 		s.prefix = "settings." + x.Path + "."
 		for _, v := range x.Values {
-			s.add(v.Key, v.Text)
+			s.at(v.Key, v.Text, v.Source)
 		}
 	}
 	for _, x := range p.Listeners {
 		s.prefix = "listener." + x.Name + "."
 		s.add("port", strconv.Itoa(x.Port))
 		s.add("mode", strconv.Quote(x.Mode))
+	}
+	if p.VNC != nil {
+		s.prefix = "listener.vnc."
+		verify := "null"
+		if p.VNC.Verify != nil {
+			verify = strconv.FormatBool(*p.VNC.Verify)
+		}
+		s.add("verify", verify)
 	}
 	if p.Firewall != nil {
 		s.prefix = "firewall."

@@ -20,7 +20,6 @@ var laterValues = map[string]string{
 	"kind=pkcs11":         `Use kind = "exec" with a program that uses the token.`,
 	"per=cluster":         `Declare one authority for each cluster.`,
 	"scope=nic":           `Use scope = "host", the default, or one certificate block for each network.`,
-	"listener=vnc":        `Remove the block.`,
 	"listener=spice":      `Remove the block.`,
 }
 

@@ -250,7 +250,7 @@ func (a *applying) roll(ctx context.Context, todo []task, ro Rollout, finish fun
 		for _, h := range batch {
 			wg.Go(func() {
 				take := []chan struct{}{a.slots}
-				if h.Disrupts().Exceeds(DisruptReload) {
+				if h.Disrupts().Exceeds(DisruptReloadPerVM) {
 					take = []chan struct{}{restarts, a.slots}
 				}
 				for _, c := range take {

@@ -62,7 +62,7 @@ func (s *session) Lock(context.Context, []facts.Query) (*facts.Host, error) {
 }
 
 func (s *session) Stage(_ context.Context, ops Ops, _ SignFunc) error {
-	s.restarts = slices.ContainsFunc(ops, func(o Op) bool { return o.Disrupts().Exceeds(DisruptReload) })
+	s.restarts = slices.ContainsFunc(ops, func(o Op) bool { return o.Disrupts().Exceeds(DisruptReloadPerVM) })
 	return s.did(fmt.Sprintf("stage %d", len(ops)))
 }
 

@@ -278,15 +278,22 @@ type How string
 
 // The ways of activation, in the order of what they interrupt.
 const (
-	Reload  How = "reload"  // virt-admin server-update-tls: interrupts nothing
-	Restart How = "restart" // of the daemon; guests keep running
+	Reload How = "reload" // virt-admin server-update-tls: interrupts nothing
+	// ReloadConsoles has every running guest with an encrypted VNC console read
+	// its certificate again; open connections go on.
+	ReloadConsoles How = "reload-consoles"
+	Restart        How = "restart" // of the daemon; guests keep running
 )
+
+// Consoles is the unit of an activation with ReloadConsoles: no unit of
+// systemd, but the VNC consoles of the running guests.
+const Consoles = "vnc-consoles"
 
 // Activate makes what runs equal to what lies on disk. The executor skips it
 // when the daemon already runs with what is wanted or is not running.
 type Activate struct {
 	Meta
-	Unit string `json:"unit"` // libvirtd.service
+	Unit string `json:"unit"` // libvirtd.service, or Consoles
 	How  How    `json:"how"`
 	// Loads is what the daemon has read afterwards, recorded on the host.
 	Loads []Load `json:"loads,omitempty"`
@@ -352,8 +359,11 @@ func (o Activate) Subject() string { return o.Unit }
 
 // Disrupts follows from the way of activation.
 func (o Activate) Disrupts() Disruption {
-	if o.How == Restart {
+	switch o.How {
+	case Restart:
 		return DisruptRestart
+	case ReloadConsoles:
+		return DisruptReloadPerVM
 	}
 	return DisruptReload
 }

@@ -52,6 +52,11 @@ type Proof struct {
 	Checked map[string]string `json:"checked,omitempty"`
 	// NotChecked says which certificate no program could be asked about.
 	NotChecked []string `json:"not_checked,omitempty"`
+	// Consoles are the running guests whose VNC console shows the new leaf.
+	Consoles []string `json:"consoles,omitempty"`
+	// OldConsoles says of which guest the console goes on with the leaf before,
+	// and why.
+	OldConsoles []string `json:"old_consoles,omitempty"`
 	// NotProved says why no peer was asked or none could answer.
 	NotProved string `json:"not_proved,omitempty"`
 }

@@ -97,7 +97,7 @@ func (r *Runner) work(ctx, run context.Context, s Session, h *HostPlan, hr *Host
 	if err != nil {
 		return "lock", err
 	}
-	if h.Disrupts().Exceeds(DisruptReload) {
+	if h.Disrupts().Exceeds(DisruptReloadPerVM) {
 		if seen, err = r.idle(ctx, run, s, h, seen); err != nil {
 			return "lock", err
 		}
@@ -106,7 +106,7 @@ func (r *Runner) work(ctx, run context.Context, s Session, h *HostPlan, hr *Host
 	if moved := Moved(h, seen); len(moved) > 0 {
 		return "held", errors.New("the host is not as the plan saw it: " + strings.Join(moved, "; "))
 	}
-	if busy := seen.Busy(); len(busy) > 0 && h.Disrupts().Exceeds(DisruptReload) {
+	if busy := seen.Busy(); len(busy) > 0 && h.Disrupts().Exceeds(DisruptReloadPerVM) {
 		return "held", &heldError{Failure{Class: "job", Text: fmt.Sprintf("guest %q is in a job (%s) and the plan restarts the daemon", busy[0].Name, busy[0].Job),
 			Hint: "apply again when the job has ended, or wait longer with --wait-jobs"}}
 	}

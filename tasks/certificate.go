@@ -29,6 +29,7 @@ type certificate struct {
 	serves    bool // libvirtd's listener shows this one
 	port      int
 	qemu      *qemuPart // nil where QEMU does not read it
+	console   bool      // the VNC consoles of guests show this one
 	// renewal is set where only renewals are wanted.
 	renewal *renewal
 	// rolling says that an older generation of the authority is still trusted;
@@ -51,6 +52,7 @@ func (b build) certificate(c inventory.Certificate) (*certificate, error) {
 	out := &certificate{
 		cert: c, host: b.host.Name, issuer: g, authority: a, port: b.port(), qemu: b.qemuPart(c),
 		serves:  b.listens() && isServer && server.Name == c.Name,
+		console: c.NeededFor == inventory.ForVNC,
 		replace: slices.Contains(b.opts.Replace, "certificate."+c.Name),
 		profile: pki.Profile{
 			Name: c.Name, CommonName: b.host.Name, DNSNames: c.DNSNames, IPs: c.IPs,
@@ -183,6 +185,9 @@ func (c *certificate) Needs() []facts.Query {
 	if c.serves {
 		qs = append(qs, layoutQueries()...)
 	}
+	if c.console {
+		qs = append(qs, facts.Consoles())
+	}
 	return qs
 }
 
@@ -270,6 +275,12 @@ func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Find
 	}
 	leaf := c.leaf(h)
 	d := c.decide(h, now)
+	reason := ""
+	if d.Issue {
+		reason = d.Reason
+	}
+	consoles, plain := c.consoles(h, leaf, reason)
+	found = append(found, plain...)
 	if !d.Issue {
 		if extra := pki.Excess(leaf, c.profile); len(extra) > 0 {
 			found = append(found, plan.Finding{
@@ -281,7 +292,7 @@ func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Find
 		if d.Reload {
 			ops = append(ops, plan.Activate{Meta: plan.Meta{Task: id, Wave: plan.WaveIdentity, Reason: d.Reason}, Unit: layoutOf(h).listener, How: plan.Reload})
 		}
-		return ops, append(found, c.silent(h)...)
+		return append(ops, consoles...), append(found, c.silent(h)...)
 	}
 	issuer, _ := x509.ParseCertificate(c.issuer.Cert)
 	if end := now.Add(c.cert.Lifetime); issuer != nil && end.After(issuer.NotAfter) {
@@ -320,6 +331,11 @@ func (c *certificate) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Find
 	ops = append(ops, enrol)
 	if c.serves && listening(h, c.port) {
 		ops = append(ops, plan.Activate{Meta: meta, Unit: layoutOf(h).listener, How: plan.Reload})
+	}
+	for _, o := range consoles {
+		a := o.(plan.Activate)
+		a.Meta = meta
+		ops = append(ops, a)
 	}
 	return ops, found
 }

@@ -35,7 +35,7 @@ const (
 func (b build) force() plan.Task {
 	f := &force{want: b.host.Migration == inventory.MigrationRequired, stance: b.host.Migration}
 	for _, c := range b.host.Policy.Certificates {
-		if c.Install.Owner == inventory.QEMUAccount && c.NeededFor == "migration" {
+		if c.Install.Owner == inventory.QEMUAccount && c.NeededFor == inventory.ForMigration {
 			f.authority, f.certificate = c.Authority, c.Name
 		}
 	}

@@ -43,7 +43,7 @@ func (b build) settings(s inventory.Settings) *settings {
 		}
 	}
 	for _, c := range b.host.Policy.Certificates {
-		if c.Install.Owner == inventory.QEMUAccount && s.Path == qemuConf {
+		if c.Install.Owner == inventory.QEMUAccount && c.NeededFor != inventory.ForVNC && s.Path == qemuConf {
 			out.names, out.authority = slices.Clone(c.DNSNames), c.Authority
 			for _, a := range c.IPs {
 				out.names = append(out.names, a.String())

@@ -65,6 +65,27 @@ policy "libvirt" {
     }
   }
 
+  # What the VNC consoles of guests show, where a policy has listener "vnc". Its
+  # authority is its own: people's viewers trust it, hosts do not.
+  certificate "vnc" {
+    needed_for = "vnc"
+    authority  = authority.display
+    usages     = ["server"]
+    lifetime   = "90d"
+    key_usage  = "compatible"
+
+    key {
+      algorithm = "ecdsa-p256"
+    }
+
+    install {
+      directory = "/etc/pki/libvirt-vnc"
+      cert      = "server-cert.pem"
+      key       = "server-key.pem"
+      owner     = "@qemu"
+    }
+  }
+
   trust "/etc/pki/CA/cacert.pem" {
     authorities = [authority.libvirt]
     foreign     = "keep"
@@ -76,6 +97,12 @@ policy "libvirt" {
     authorities = [authority.qemu]
     foreign     = "keep"
     crl         = "/etc/pki/qemu/ca-crl.pem"
+  }
+
+  trust "/etc/pki/libvirt-vnc/ca-cert.pem" {
+    needed_for  = "vnc"
+    authorities = [authority.display]
+    foreign     = "keep"
   }
 
   # Both are libvirt's defaults. They are managed because the other value of
@@ -98,6 +125,10 @@ policy "libvirt" {
     port = 16514
     mode = "auto"
   }
+
+  # listener "vnc" {} in a policy encrypts the VNC consoles of guests: it needs
+  # the authority display and sets vnc_tls and vnc_tls_x509_cert_dir in
+  # qemu.conf. Where consoles listen (vnc_listen) stays as it is.
 
   # In the firewall that owns the host, if one does. The port is open to the
   # networks that the host is on, or to the other hosts where it is on none.

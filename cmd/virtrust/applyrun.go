@@ -158,6 +158,16 @@ func (s *keptSession) End(ctx context.Context, commit bool) (plan.Outcome, error
 
 // serving says what a host's listener shows.
 func serving(h *inventory.Host) remote.Serving {
+	out := served(h)
+	for _, c := range h.Policy.Certificates {
+		if c.NeededFor == inventory.ForVNC {
+			out.Consoles = &remote.Serving{Certificate: c.Name, Path: c.Install.Directory + "/" + c.Install.Cert}
+		}
+	}
+	return out
+}
+
+func served(h *inventory.Host) remote.Serving {
 	for _, l := range h.Policy.Listeners {
 		for _, c := range h.Policy.Certificates {
 			if c.Install.Directory == "/etc/pki/libvirt" && slices.Contains(c.Usages, "server") {

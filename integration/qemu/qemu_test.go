@@ -27,7 +27,7 @@ func TestQEMU(t *testing.T) {
 		do   func(*testing.T, *site)
 	}{
 		{"key", keyIsQEMUs}, {"group", groupGainsMember}, {"stolen", stolenKey}, {"check", checkReverts},
-		{"required", required}, {"held", heldForOne},
+		{"consoles", consoles}, {"required", required}, {"held", heldForOne},
 	}
 	for _, p := range parts {
 		if !t.Run(p.name, func(t *testing.T) { p.do(t, s) }) {

@@ -45,6 +45,13 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.policy(t, "")
+	return s
+}
+
+// policy writes the authorities and the policy, with what else it says.
+func (s *site) policy(t *testing.T, more string) {
+	t.Helper()
 	s.write(t, "policy.hcl", `authority "libvirt" {
   organization    = "Example"
   passphrase_from = "env:VT_PASSPHRASE"
@@ -55,15 +62,19 @@ authority "qemu" {
   passphrase_from = "env:VT_PASSPHRASE"
 }
 
+authority "display" {
+  organization    = "Example"
+  passphrase_from = "env:VT_PASSPHRASE"
+}
+
 policy "standard" {
   template = "libvirt"
   rollout {
     canary = 0
     batch  = "100%"
   }
-}
+`+more+`}
 `)
-	return s
 }
 
 func (s *site) write(t *testing.T, name, text string) {

@@ -32,11 +32,13 @@ type Host struct {
 	Spaces     map[string]Space          `json:"spaces"`
 	ReadOnly   []string                  `json:"read_only,omitempty"` // of /etc, /var/lib, /run: those root cannot write
 	Guests     []Guest                   `json:"guests,omitempty"`
-	Units      map[string]UnitInfo       `json:"units"`
-	Processes  map[int][]string          `json:"processes"` // arguments of units' main processes
-	Paths      map[string]Path           `json:"paths"`
-	Keys       map[string][]byte         `json:"keys"` // path to DER of the public key; empty where it could not be read
-	Dirs       map[string][]string       `json:"dirs"`
+	// Consoles are the VNC consoles of running guests, where they were asked for.
+	Consoles  []Console           `json:"consoles,omitempty"`
+	Units     map[string]UnitInfo `json:"units"`
+	Processes map[int][]string    `json:"processes"` // arguments of units' main processes
+	Paths     map[string]Path     `json:"paths"`
+	Keys      map[string][]byte   `json:"keys"` // path to DER of the public key; empty where it could not be read
+	Dirs      map[string][]string `json:"dirs"`
 	// Firewall is what the packet filter's owners answered, by the question:
 	// "managers" (the active ones of firewalld, ufw, nftables, iptables,
 	// ip6tables and netfilter-persistent), "default", "active" and "zone:NAME"
@@ -61,6 +63,14 @@ type Guest struct {
 	// Job is the asynchronous job ("migration out", "migration in", "save" …)
 	// or "none"; from async= in libvirt's status file (verified.md §9).
 	Job string `json:"job"`
+}
+
+// Console is where a running guest's VNC console answers on its host.
+type Console struct {
+	Guest string `json:"guest"`
+	// Address is host:port as the host itself reaches it, or the absolute path
+	// of a socket. It is the console's key in [Host.Served].
+	Address string `json:"address"`
 }
 
 // UnitInfo is a systemd unit's state.

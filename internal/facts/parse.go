@@ -126,6 +126,8 @@ func Parse(nonce string, out []byte) (*Host, error) {
 			h.ReadOnly = strings.Fields(s)
 		case "guests":
 			h.guests(s)
+		case "consoles":
+			h.consoles(s)
 		case "units":
 			h.units(s)
 		case "firewall":

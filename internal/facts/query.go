@@ -29,6 +29,8 @@ const (
 	// that could own them have to be asked for, too: the answer is cut to those
 	// that are active.
 	KindFirewall Kind = "firewall"
+	// KindConsoles asks for the VNC consoles of the running guests.
+	KindConsoles Kind = "consoles"
 )
 
 // Bounds of what one look may bring back.
@@ -68,6 +70,10 @@ func Unit(name string) Query { return Query{Kind: KindUnit, Subject: name} }
 // Firewall asks for the packet filter's rules (see [Host.Firewall]).
 func Firewall() Query { return Query{Kind: KindFirewall} }
 
+// Consoles asks for the VNC consoles of the running guests (see
+// [Host.Consoles]).
+func Consoles() Query { return Query{Kind: KindConsoles} }
+
 // Check reports a query that cannot be asked: a relative or unclean path, a
 // unit name with characters systemd does not allow.
 func (q Query) Check() error {
@@ -83,9 +89,9 @@ func (q Query) Check() error {
 		if q.Subject == "" || strings.Trim(q.Subject, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@") != "" || q.Subject[0] == '-' {
 			return fmt.Errorf("facts: %q is not a unit's name", q.Subject)
 		}
-	case KindFirewall:
+	case KindFirewall, KindConsoles:
 		if q.Subject != "" {
-			return fmt.Errorf("facts: the firewall is one, %q is no part of it", q.Subject)
+			return fmt.Errorf("facts: a query of kind %s has no subject, %q is none", q.Kind, q.Subject)
 		}
 	default:
 		return fmt.Errorf("facts: unknown kind of query %q", q.Kind)

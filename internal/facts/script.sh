@@ -1,6 +1,6 @@
 # Answers the queries in the positional parameters. Each is one letter
-# (s stat, c content, k key, d dir, u unit, f settings to follow, w firewall) and
-# a subject.
+# (s stat, c content, k key, d dir, u unit, f settings to follow, w firewall,
+# v VNC consoles) and a subject.
 # Output is framed: a line "NONCE KIND LENGTH [ARGUMENT]", LENGTH bytes, a newline.
 LC_ALL=C; PATH=/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH
 umask 077
@@ -72,7 +72,7 @@ add() { # letter, path, depth
 		keys="$keys$2$nl"
 	fi
 }
-count=0 follow= wall= active=
+count=0 follow= wall= active= consoles=
 for a in "$@"; do
 	p=${a#?}
 	case $a in
@@ -82,6 +82,7 @@ for a in "$@"; do
 	d*) add s "$p" 0; dirs="$dirs$p$nl" ;;
 	u*) units="$units$p$nl" ;;
 	w*) wall=yes ;;
+	v*) consoles=$jobs ;;
 	f*) follow="$follow$p$nl" ;;
 	esac
 done
@@ -102,6 +103,11 @@ if [ -n "$units" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/n
 	unset IFS
 fi
 
+if [ -n "$consoles" ]; then
+	set +f
+	say consoles '' "$(grep -H -o -E "<graphics type='[a-z-]*'[^>]*>|<listen type='socket'[^>]*>" /run/libvirt/qemu/*.xml 2>/dev/null | head -n 20000)"
+	set -f
+fi
 # Only a firewall that is active is asked: firewalld over D-Bus, because its own
 # client takes twenty times as long.
 if [ -n "$wall" ]; then

@@ -39,10 +39,13 @@ func (s *Session) Prove(ctx context.Context, peers []plan.Peer) (plan.Proof, err
 			return proof, err
 		}
 	}
+	if err := s.proveConsoles(ctx, &proof); err != nil {
+		return proof, err
+	}
 	if s.serving.Port == 0 || s.closes() {
 		return proof, nil
 	}
-	want := s.leafAfter()
+	want := s.leafAfter(s.serving)
 	if want == nil {
 		return proof, errors.New("no certificate is known that the listener should show")
 	}
@@ -69,15 +72,15 @@ func (s *Session) closes() bool {
 	})
 }
 
-// leafAfter is the DER of the leaf that the listener should show after the
-// switch: a new one, one of the generation that a link goes back to, or the
-// one that lay there before.
-func (s *Session) leafAfter() []byte {
-	if leaf := s.staged.leaves[s.serving.Certificate]; leaf != nil {
+// leafAfter is the DER of the leaf that should be shown after the switch: a new
+// one, one of the generation that a link goes back to, or the one that lay
+// there before.
+func (s *Session) leafAfter(of Serving) []byte {
+	if leaf := s.staged.leaves[of.Certificate]; leaf != nil {
 		return leaf
 	}
-	content, _ := s.seen.Content(s.serving.Path)
-	real, _, _ := s.seen.Resolve(s.serving.Path)
+	content, _ := s.seen.Content(of.Path)
+	real, _, _ := s.seen.Resolve(of.Path)
 	for _, o := range s.ops {
 		if l, ok := o.(plan.Link); ok && path.Dir(real) == l.Path {
 			content, _ = s.seen.Content(path.Join(path.Dir(l.Path), l.Target, path.Base(real)))

@@ -47,7 +47,7 @@ steps=
 while IFS= read -r l; do
 	case $l in "step "*) steps="$l$nl$steps" ;; esac
 done <"$J"
-pending= stopped= started= service= tls_before=yes was_running= daemons= begun= ended=
+pending= stopped= started= service= tls_before=yes was_running= daemons= begun= ended= consoles=
 # Runtime rules are gone after a reboot; nothing else of a firewall was changed.
 if [ "$who" != boot ] && [ -s "$D/walls" ]; then
 	out=$(timeout 90 /bin/sh "$D/firewall.sh" undo 2>&1 </dev/null) || { pending="the firewall keeps a rule of this run: $out"; note "$pending"; }
@@ -115,6 +115,7 @@ for l in $steps; do
 			if [ "$who" = boot ] || systemctl is-active --quiet "$p" || systemctl is-failed --quiet "$p"; then stopped=$p; fi
 		fi
 		;;
+	consoles) consoles=yes ;;
 	activate)
 		# step N activate UNIT HOW was RUNNING
 		case " $daemons" in *" $p:"*) ;; *) daemons="$daemons$p:$7 " ;; esac
@@ -192,6 +193,15 @@ fi
 	esac
 done
 [ -z "$begun" ] || [ "$who" = boot ] || systemctl is-active --quiet "$begun" || timeout 60 systemctl start "$begun" >/dev/null 2>&1 </dev/null
+# Guests end with a reboot, and those that start read what lies there.
+if [ -n "$consoles" ] && [ "$who" != boot ]; then
+	for g in /run/libvirt/qemu/*.xml; do
+		case $g in *"/*.xml") break ;; esac
+		g=${g##*/} g=${g%.xml}
+		console "$g"
+		case $? in 1 | 3) note "the console of guest $g keeps its certificate: $(printf '%s' "$out" | tr '\n' ' ')" ;; esac
+	done
+fi
 [ -z "$pending" ] || { sync; exit 1; }
 note "reverted at $(date +%s)"
 end

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 )
 
@@ -56,6 +57,20 @@ func (c *Conn) look(ctx context.Context, addr, serverName string, greeting time.
 	defer raw.Close()
 	_ = raw.SetDeadline(time.Now().Add(servedTimeout))
 
+	seen, client, err := c.handshake(ctx, op, raw, serverName)
+	if err != nil || !seen.Finished || greeting == 0 {
+		return seen, err
+	}
+	_ = raw.SetDeadline(time.Now().Add(greeting))
+	var first [1]byte
+	if _, err := io.ReadFull(client, first[:]); err == nil {
+		seen.Greeted = first[0] == 1
+	}
+	return seen, nil
+}
+
+// handshake shakes hands and gives what the other end showed.
+func (c *Conn) handshake(ctx context.Context, op string, raw net.Conn, serverName string) (Served, *tls.Conn, error) {
 	var seen Served
 	client := tls.Client(raw, &tls.Config{
 		ServerName: serverName,
@@ -71,23 +86,15 @@ func (c *Conn) look(ctx context.Context, addr, serverName string, greeting time.
 			return nil
 		},
 	})
-	err = client.HandshakeContext(ctx)
+	err := client.HandshakeContext(ctx)
 	if len(seen.Chain) == 0 {
 		if err == nil {
 			err = errors.New("no certificate was shown")
 		}
-		return Served{}, c.tlsError(ctx, op, err)
+		return Served{}, nil, c.tlsError(ctx, op, err)
 	}
 	seen.Finished = err == nil
-	if !seen.Finished || greeting == 0 {
-		return seen, nil
-	}
-	_ = raw.SetDeadline(time.Now().Add(greeting))
-	var first [1]byte
-	if _, err := io.ReadFull(client, first[:]); err == nil {
-		seen.Greeted = first[0] == 1
-	}
-	return seen, nil
+	return seen, client, nil
 }
 
 func (c *Conn) tlsError(ctx context.Context, op string, err error) error {

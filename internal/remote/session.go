@@ -27,10 +27,15 @@ var (
 	//go:embed switch.sh
 	switchScript string
 	//go:embed revert.sh
-	revertScript string
+	revertBody string
+	//go:embed console.sh
+	consoleScript string
 	//go:embed end.sh
 	endScript string
 )
+
+// revertScript is the reverter as it lies on the host, with all that it calls.
+var revertScript = consoleScript + revertBody
 
 // Classes of the host transaction's errors.
 const (
@@ -84,6 +89,9 @@ type Session struct {
 	staged   *staged
 	switched bool
 	checked  map[string]string // certificate to what QEMU on the host said of it
+	// consoles are the guests that were told to read their console's
+	// certificate again, and why one goes on with the old; empty for done.
+	consoles map[string]string
 	// Recovered says what an earlier run left and what was done about it.
 	Recovered []string
 	// NotKept says which firewall rules are live and will be lost at a reboot.
@@ -96,6 +104,9 @@ type Serving struct {
 	Port        int
 	Certificate string // task's certificate name
 	Path        string // of the certificate file
+	// Consoles is what the VNC consoles of guests show; nil where the policy
+	// has no certificate for them.
+	Consoles *Serving
 }
 
 // NewSession prepares a transaction over a connection, which the session uses
@@ -104,7 +115,7 @@ func NewSession(d *Dialer, c *Conn, e Endpoint, serving Serving, cfg SessionConf
 	if cfg.RevertAfter == 0 {
 		cfg.RevertAfter = DefaultRevertAfter
 	}
-	return &Session{cfg: cfg, dialer: d, end: e, conn: c, serving: serving, checked: map[string]string{}}
+	return &Session{cfg: cfg, dialer: d, end: e, conn: c, serving: serving, checked: map[string]string{}, consoles: map[string]string{}}
 }
 
 // Conn is the connection that the session uses now.
@@ -267,6 +278,7 @@ func gatherFramed(ctx context.Context, c *Conn, name, prefix, nonce string, quer
 		return nil, out, &Error{Class: class, Host: name, Op: "reading the host", Err: err, Hint: hint}
 	}
 	h.Name, h.HostKey, h.Served = name, c.HostKey(), served
+	lookAtConsoles(ctx, c, h)
 	return h, out, nil
 }
 

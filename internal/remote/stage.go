@@ -15,7 +15,7 @@ import (
 
 // step is one change of a live name, as the scripts know it.
 type step struct {
-	kind   string // dir, tree, file, link, gone, unit, activate, port
+	kind   string // dir, tree, file, link, gone, unit, activate, consoles, port
 	path   string // what is changed; of a unit, its name
 	from   string // staged path that is renamed to path
 	before plan.State
@@ -112,6 +112,10 @@ func (s *Session) layout(ops plan.Ops) (*staged, error) {
 			}
 			st.add(step{kind: "unit", path: o.Unit, service: o.Service, off: !o.Enabled})
 		case plan.Activate:
+			if o.How == plan.ReloadConsoles {
+				st.add(step{kind: "consoles", path: o.Unit})
+				break
+			}
 			st.add(step{kind: "activate", path: o.Unit, how: o.How})
 		case plan.AllowPort, plan.ClosePort:
 			p, closes, _ := plan.PortOf(o)

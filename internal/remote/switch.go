@@ -22,6 +22,7 @@ func (s *Session) Switch(ctx context.Context) error {
 	var b strings.Builder
 	b.WriteString(s.head(nonce))
 	b.WriteString("ours\n")
+	b.WriteString(consoleScript)
 	b.WriteString(switchScript)
 	q := facts.Quote
 	for _, p := range slices.Sorted(maps.Keys(s.staged.sums)) {
@@ -71,6 +72,8 @@ func (s *Session) Switch(ctx context.Context) error {
 			fmt.Fprintf(&b, "note_unit %d %s %s\n", n, q(t.path), q(t.service))
 		case "activate":
 			fmt.Fprintf(&b, "note_activate %d %s %s\n", n, q(t.path), q(string(t.how)))
+		case "consoles":
+			fmt.Fprintf(&b, "note %s\n", q(fmt.Sprintf("step %d consoles %s", n, t.path)))
 		case "port":
 			fmt.Fprintf(&b, "note %s\n", q(fmt.Sprintf("step %d port %s", n, t.from)))
 		}
@@ -82,14 +85,14 @@ func (s *Session) Switch(ctx context.Context) error {
 	if s.changesFirewall() {
 		b.WriteString("check_ports\n")
 	}
-	if slices.ContainsFunc(s.ops, func(o plan.Op) bool { return o.Disrupts().Exceeds(plan.DisruptReload) }) {
+	if slices.ContainsFunc(s.ops, func(o plan.Op) bool { return o.Disrupts().Exceeds(plan.DisruptReloadPerVM) }) {
 		b.WriteString("no_jobs\n")
 	}
 	fmt.Fprintf(&b, "arm %d\n", wait)
 	checked := false
 	for i, t := range s.staged.steps {
 		n := i + 1
-		if !checked && (t.kind == "unit" || t.kind == "activate") {
+		if !checked && (t.kind == "unit" || t.kind == "activate" || t.kind == "consoles") {
 			s.checks(&b)
 			checked = true
 		}
@@ -110,6 +113,8 @@ func (s *Session) Switch(ctx context.Context) error {
 			fmt.Fprintf(&b, "do_port %d %s\n", n, t.now)
 		case "activate":
 			fmt.Fprintf(&b, "do_activate %d %s %s\n", n, q(t.path), q(string(t.how)))
+		case "consoles":
+			fmt.Fprintf(&b, "do_consoles %d\n", n)
 		}
 	}
 	if !checked {
@@ -121,8 +126,14 @@ func (s *Session) Switch(ctx context.Context) error {
 	// still wait for.
 	a, err := s.run(ctx, "switching", s.cfg.RevertAfter-MinRevertAfter/3, nonce, whole(b.String()))
 	for _, f := range a.frames {
-		if f.Kind == "checked" {
+		switch f.Kind {
+		case "checked":
 			s.checked[f.Arg] = clean(string(f.Data), 120)
+		case "console":
+			s.consoles[string(f.Data)] = ""
+		case "oldconsole":
+			guest, why, _ := strings.Cut(string(f.Data), "\n")
+			s.consoles[guest] = clean(why, 160)
 		}
 	}
 	return err
@@ -134,7 +145,11 @@ func (s *Session) checks(b *strings.Builder) {
 	for _, t := range s.staged.steps {
 		if t.key != nil && !t.key.adopt && t.key.enrol.Check != nil {
 			c := t.key.enrol.Check
-			fmt.Fprintf(b, "do_check %s %s %s %s\n", q(t.key.enrol.Certificate), q(c.Directory), q(c.User), q(c.Group))
+			var ends []string
+			for _, u := range t.key.enrol.Profile.Usages {
+				ends = append(ends, string(u))
+			}
+			fmt.Fprintf(b, "do_check %s %s %s %s %s\n", q(t.key.enrol.Certificate), q(c.Directory), q(c.User), q(c.Group), q(strings.Join(ends, " ")))
 		}
 	}
 }

@@ -151,14 +151,14 @@ qemu() { # QEMU's program on this host; nothing when there is none
 		command -v "$q" && return 0
 	done
 }
-do_check() { # certificate, directory, user, group: QEMU reads it as it will run
+do_check() { # certificate, directory, user, group, ends: QEMU reads it as it will run
 	flush
 	q=$(qemu)
 	[ -n "$q" ] || { say checked "$1" "not asked: QEMU is not installed"; return 0; }
 	command -v setpriv >/dev/null 2>&1 || { say checked "$1" "not asked: setpriv is not installed"; return 0; }
 	groups=--init-groups
 	case $3 in *[!0-9]*) ;; *) groups=--clear-groups ;; esac
-	for e in server client; do
+	for e in $5; do
 		out=$(cd / && echo quit | timeout 30 setpriv --reuid="$3" --regid="$4" "$groups" "$q" -M none -nodefaults -display none -monitor stdio \
 			-object "tls-creds-x509,id=t,dir=$2,endpoint=$e,verify-peer=on" 2>&1) && case $out in *"${q##*/}:"*) false ;; esac ||
 			fail "QEMU, as $3, does not accept $2 as a $e: $(printf '%s\n' "$out" | grep -v -e '^QEMU ' -e '^(qemu)' | tail -n 3)"
@@ -219,6 +219,22 @@ do_port() { # step, numbers of rules
 	held
 	shift
 	out=$(timeout 90 /bin/sh "$D/firewall.sh" do "$@" 2>&1 </dev/null) || fail "the firewall does not take the rules: $out"
+}
+do_consoles() { # step; each running guest reads its console's certificate again
+	held
+	flush
+	for g in /run/libvirt/qemu/*.xml; do
+		case $g in *"/*.xml") break ;; esac
+		g=${g##*/} g=${g%.xml}
+		console "$g"
+		case $? in
+		0) say console '' "$g" ;;
+		2) ;;
+		3) say oldconsole '' "$g
+$out" ;;
+		*) fail "guest $g does not take the new certificate of its console: $out" ;;
+		esac
+	done
 }
 lingering() { # service: sockets that were masked and never stopped would be handed to it
 	for s in "" -ro -admin -tls -tcp; do

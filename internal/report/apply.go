@@ -171,7 +171,13 @@ func proofText(f *plan.Proof, names bool) string {
 	if len(f.Checked) > 0 {
 		parts = append(parts, count(len(f.Checked), "certificate")+" accepted by the host's QEMU")
 	}
+	if len(f.Consoles) > 0 {
+		parts = append(parts, "new leaf on the console of "+list(f.Consoles, "guest"))
+	}
 	text := strings.Join(parts, ", ")
+	if len(f.OldConsoles) > 0 {
+		text += "; console not proved: " + Safe(strings.Join(f.OldConsoles, "; "))
+	}
 	if len(f.NotChecked) > 0 {
 		text += "; not checked: " + Safe(strings.Join(f.NotChecked, "; "))
 	}

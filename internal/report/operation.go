@@ -141,9 +141,13 @@ func (p *page) operation(g *group, i int, created time.Time) operation {
 	case plan.Activate:
 		out.mark = "!"
 		out.what = Safe(string(o.How) + " " + o.Unit)
-		if o.How == plan.Restart {
+		switch o.How {
+		case plan.Restart:
 			out.details = append(out.details, detail{"disrupts", "the daemon is away for a moment; guests keep running"})
-		} else {
+		case plan.ReloadConsoles:
+			out.what = "reload VNC consoles"
+			out.details = append(out.details, detail{"disrupts", "nothing, each running guest reads its console's certificate again; open connections go on"})
+		default:
 			out.details = append(out.details, detail{"disrupts", "nothing, the daemon reads its certificates again"})
 		}
 	case plan.AllowPort, plan.ClosePort:

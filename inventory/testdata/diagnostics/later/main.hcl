@@ -31,7 +31,7 @@ policy "standard" {
   trust "/etc/pki/CA/cacert.pem" {
     crl = "/etc/pki/CA/crl.pem"
   }
-  listener "vnc" {
+  listener "spice" {
     port = 5900
   }
   firewall {
