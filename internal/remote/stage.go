@@ -96,6 +96,13 @@ func (s *Session) layout(ops plan.Ops) (*staged, error) {
 			}
 			written[o.Path] = content
 			from := s.stage(st, o.Path, content)
+			// Written again in a later wave: it is put there once, as it is in
+			// the end, so that one copy of what was there undoes it.
+			if i := slices.IndexFunc(st.steps, func(t step) bool { return ok && t.kind == "file" && t.path == o.Path }); i >= 0 {
+				st.steps[i].from, st.steps[i].now = from, o.After.Digest
+				st.steps[i].owner, st.steps[i].mode = o.After.Owner+":"+o.After.Group, o.After.Mode
+				break
+			}
 			st.add(step{kind: "file", path: o.Path, from: from, before: o.Before, now: o.After.Digest, owner: o.After.Owner + ":" + o.After.Group, mode: o.After.Mode})
 		case plan.Link:
 			if err := plainPath(o.Target); err != nil {
