@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/virtrust/virtrust/internal/conffile"
 	"github.com/virtrust/virtrust/internal/facts"
+	"github.com/virtrust/virtrust/internal/firewall"
 	"github.com/virtrust/virtrust/internal/pki"
 	"github.com/virtrust/virtrust/plan"
 )
@@ -22,19 +24,23 @@ type Journal struct {
 	Dir   string // where its saved files lie
 	State string // committed, reverted, pending or open
 	Steps []JournalStep
+	// First is the journal of the first transaction of the same run, where this
+	// one is the second; see FirstQueries.
+	First *Journal
 }
 
 // JournalStep is one changed name and what it was before.
 type JournalStep struct {
 	Number string
-	Kind   string // dir, tree, file, link, gone, unit, activate
+	Kind   string // dir, tree, file, link, gone, unit, activate, consoles, allow, close
 	Path   string
-	Now    string // digest or target after the step
-	Was    string // absent, file or link; of a unit: enabled or disabled
-	Target string // of a link that was
-	Active string // of a unit: active or inactive
-	How    string // of an activation
-	Owner  string // of a unit: its service
+	Now    string     // digest or target after the step
+	Was    string     // absent, file or link; of a unit: enabled or disabled
+	Target string     // of a link that was
+	Active string     // of a unit: active or inactive
+	How    string     // of an activation
+	Owner  string     // of a unit: its service
+	Port   *plan.Port // of a rule of a firewall
 }
 
 // ErrNoJournal means that virtrust changed nothing on the host yet.
@@ -50,7 +56,47 @@ func ReadJournal(h *facts.Host) (*Journal, error) {
 	if !ok || at.Type != facts.Symlink {
 		return nil, ErrNoJournal
 	}
-	j := &Journal{Dir: path.Join(path.Dir(journalFile), path.Dir(at.Target)), State: "open"}
+	return parseJournal(path.Join(path.Dir(journalFile), path.Dir(at.Target)), content), nil
+}
+
+// firstFile is where the journal of the first transaction of j's run lies;
+// empty when j is the first.
+func (j *Journal) firstFile() string {
+	n := len(j.Run) - 2
+	if n < 1 || j.Run[n] != '-' || j.Run[n+1] < '2' || j.Run[n+1] > '9' {
+		return ""
+	}
+	return path.Join(path.Dir(journalFile), "run-"+j.Run[:n], "journal")
+}
+
+// FirstQueries is what has to be known to read the journal of the first
+// transaction of the same run; nothing when there was one transaction.
+func (j *Journal) FirstQueries() []facts.Query {
+	if p := j.firstFile(); p != "" {
+		return []facts.Query{facts.Content(p)}
+	}
+	return nil
+}
+
+// ReadFirst reads the journal of the first transaction of the same run. The
+// finding says that it is gone, so that the second alone can be undone.
+func (j *Journal) ReadFirst(h *facts.Host) []plan.Finding {
+	p := j.firstFile()
+	if p == "" {
+		return nil
+	}
+	if content, ok := h.Content(p); ok {
+		if first := parseJournal(path.Dir(p), content); first.State == "committed" {
+			j.First = first
+			return nil
+		}
+	}
+	return []plan.Finding{{Code: "rollback-in-part", Severity: plan.Warning, Text: fmt.Sprintf("%s is the second transaction of its run, and the journal of the first is gone: only the second is undone", j.Run),
+		Hint: "change the configuration back and apply"}}
+}
+
+func parseJournal(dir string, content []byte) *Journal {
+	j := &Journal{Dir: dir, State: "open"}
 	for _, l := range strings.Split(string(content), "\n") {
 		f := strings.Fields(l)
 		switch {
@@ -67,7 +113,7 @@ func ReadJournal(h *facts.Host) (*Journal, error) {
 			}
 		}
 	}
-	return j, nil
+	return j
 }
 
 func journalStep(f []string, line string) (JournalStep, bool) {
@@ -82,7 +128,9 @@ func journalStep(f []string, line string) (JournalStep, bool) {
 		s.Owner, s.Was, s.Active = f[4], f[6], f[7]
 	case s.Kind == "activate" && len(f) == 7:
 		s.How = f[4]
-	case s.Kind == "dir" || s.Kind == "tree":
+	case s.Kind == "port" && len(f) >= 7:
+		return portStep(f, line)
+	case s.Kind == "dir" || s.Kind == "tree" || s.Kind == "consoles":
 	default:
 		return s, false
 	}
@@ -112,7 +160,14 @@ func (j *Journal) UndoQueries() []facts.Query {
 			}
 		case "unit", "activate":
 			qs = append(qs, facts.Unit(s.Path))
+		case "consoles":
+			qs = append(qs, facts.Consoles())
+		case "allow", "close":
+			qs = append(qs, firewall.Queries()...)
 		}
+	}
+	if j.First != nil {
+		qs = append(qs, j.First.UndoQueries()...)
 	}
 	return qs
 }
@@ -129,6 +184,28 @@ func (j *Journal) Undo(h *facts.Host, trust pki.Trust, now time.Time) ([]plan.Op
 	if j.State != "committed" {
 		return nil, fmt.Errorf("the last transaction (run %s) is %s, not committed: there is nothing to roll back", j.Run, j.State)
 	}
+	ops, err := j.undo(h, trust, now)
+	if err == nil && j.First != nil {
+		// The first transaction is undone from where the second leaves.
+		var first []plan.Op
+		if first, err = j.First.undo(undone(h, ops), trust, now); err == nil {
+			ops = join(ops, first)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(ops) == 0 {
+		return nil, fmt.Errorf("the last transaction (run %s) changed nothing that can be put back", j.Run)
+	}
+	slices.SortStableFunc(ops, func(a, b plan.Op) int {
+		return cmp.Or(cmp.Compare(lateness(a), lateness(b)), int(a.About().Wave)-int(b.About().Wave))
+	})
+	return ops, nil
+}
+
+// undo gives the operations that undo this journal alone.
+func (j *Journal) undo(h *facts.Host, trust pki.Trust, now time.Time) ([]plan.Op, error) {
 	u := undo{Journal: j, host: h, trust: trust, now: now}
 	seen := map[string]bool{}
 	for _, s := range slices.Backward(j.Steps) {
@@ -145,13 +222,12 @@ func (j *Journal) Undo(h *facts.Host, trust pki.Trust, now time.Time) ([]plan.Op
 		}
 	}
 	if len(u.ops) == 0 {
-		return nil, fmt.Errorf("the last transaction (run %s) changed nothing that can be put back", j.Run)
+		return nil, nil
 	}
 	for _, a := range u.activate {
 		a.Closes = u.silences && a.Unit == libvirtdService
 		u.ops = append(u.ops, a)
 	}
-	slices.SortStableFunc(u.ops, func(a, b plan.Op) int { return int(a.About().Wave) - int(b.About().Wave) })
 	return u.ops, nil
 }
 
@@ -195,6 +271,10 @@ func (u *undo) step(s JournalStep) error {
 		}
 	case "activate":
 		u.activates(s.Path, plan.How(s.How))
+	case "consoles":
+		u.ops = append(u.ops, plan.Activate{Meta: u.meta(plan.WaveClose), Unit: plan.Consoles, How: plan.ReloadConsoles})
+	case "allow", "close":
+		return u.port(s)
 	case "file":
 		// A list is never taken back: what it revokes would be accepted again.
 		if b := path.Base(s.Path); b == "cacrl.pem" || b == "ca-crl.pem" {

@@ -15,9 +15,9 @@ func (a *app) rollbackCmd() *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
 		Use:   "rollback HOST...",
-		Short: "Undo the last transaction of hosts, as a plan",
-		Long: `Reads the journal of each host's last transaction, shows the plan that undoes it,
-asks, and carries it out like any other plan. It refuses to bring back what is
+		Short: "Undo what the last run changed on hosts, as a plan",
+		Long: `Reads the journal of what the last run changed on each host, in one transaction or
+two, shows the plan that undoes it, asks, and carries it out like any other plan. It refuses to bring back what is
 expired, revoked or no longer trusted. The next plan wants the change again: roll
 the configuration back, too.`,
 		Args: cobra.MinimumNArgs(1),
@@ -69,6 +69,16 @@ func (f *fleet) undo(ctx context.Context, hosts []*inventory.Host) (*plan.Plan, 
 			return
 		}
 		j, err := tasks.ReadJournal(seen)
+		if err == nil && len(j.FirstQueries()) > 0 {
+			if seen, err = f.look(ctx, h, j.FirstQueries()); err != nil {
+				fail(err)
+				return
+			}
+			for _, g := range j.ReadFirst(seen) {
+				g.Host = h.Name
+				parts[i].Findings = append(parts[i].Findings, g)
+			}
+		}
 		if err == nil {
 			if seen, err = f.look(ctx, h, j.UndoQueries()); err != nil {
 				fail(err)

@@ -49,8 +49,11 @@ sweep() { # staging directories of this run
 	# What follows is another run's when that has taken the lease.
 	[ -z "$lrun" ] || [ "$lrun" = "$R" ] || return 0
 	unstage
+	# The first transaction of this run is undone together with the second.
+	first=$R
+	case $R in *-[2-9]) first=${R%-?} ;; esac
 	for d in "$S"/run-*; do
-		[ "$d" = "$D" ] || [ "$(readlink -- "$S/journal")" = "${d##*/}/journal" ] || rm -rf -- "$d"
+		[ "$d" = "$D" ] || [ "$d" = "$S/run-$first" ] || [ "$(readlink -- "$S/journal")" = "${d##*/}/journal" ] || rm -rf -- "$d"
 	done
 	[ -f "$D/journal" ] || rm -rf -- "$D"
 }

@@ -30,7 +30,9 @@ func (s *Session) portStep(st *staged, p plan.Port, closes bool) error {
 	if closes {
 		what = "close"
 	}
+	var sources []string
 	for _, src := range p.Sources {
+		sources = append(sources, src.Masked().String())
 		family := 6
 		if src.Addr().Is4() {
 			family = 4
@@ -46,7 +48,11 @@ func (s *Session) portStep(st *staged, p plan.Port, closes bool) error {
 	for i := n + 1; i <= len(st.rules); i++ {
 		numbers = append(numbers, fmt.Sprint(i))
 	}
-	note := fmt.Sprintf("%s %s %s %s", what, p.Name, p.Owner, p.Range())
+	// All that undoes it later, when the plan is gone.
+	note := fmt.Sprintf("%s %s %s %s from %s", what, p.Name, p.Owner, p.Range(), strings.Join(sources, ","))
+	if p.Place != "" {
+		note += " at " + p.Place
+	}
 	st.add(step{kind: "port", path: "port " + note + " " + fmt.Sprint(n), now: strings.Join(numbers, " "), from: note})
 	return nil
 }
