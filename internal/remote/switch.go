@@ -146,7 +146,7 @@ func (s *Session) checks(b *strings.Builder) {
 		if t.key != nil && !t.key.adopt && t.key.enrol.Check != nil {
 			c := t.key.enrol.Check
 			var ends []string
-			for _, u := range t.key.enrol.Profile.Usages {
+			for _, u := range slices.Backward(slices.Sorted(slices.Values(t.key.enrol.Profile.Usages))) {
 				ends = append(ends, string(u))
 			}
 			fmt.Fprintf(b, "do_check %s %s %s %s %s\n", q(t.key.enrol.Certificate), q(c.Directory), q(c.User), q(c.Group), q(strings.Join(ends, " ")))
