@@ -21,7 +21,7 @@ help: ## list the targets
 build: ## build ./virtrust, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o virtrust ./cmd/virtrust
 
-demo: ## secure two real hosts on this machine, started for it (Debian, root)
+demo: ## secure three real hosts, started for it on this machine, and move a guest (Debian, root)
 	$(GO) run ./integration/demo up
 
 demo-down: ## remove what make demo left

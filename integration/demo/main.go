@@ -1,6 +1,6 @@
-// Demo secures two real hosts on this machine in front of the user, and leaves
-// them there to try more on. It needs Debian and root, and is run from the root
-// of the repository.
+// Demo secures three real hosts of three releases on this machine in front of
+// the user, moves a guest between them, and leaves them there to try more on. It
+// needs Debian and root, and is run from the root of the repository.
 package main
 
 import (
@@ -16,12 +16,15 @@ import (
 	"github.com/virtrust/virtrust/integration/lab"
 )
 
-const (
+// Where everything is: the lab, the folder with the configuration and the
+// wrappers, and what is built from this tree. A test has its own.
+var (
 	labID  = "demo"
-	folder = "demo"     // of the configuration and the wrappers
-	binary = "virtrust" // what is built from this tree
-	marker = "#!/bin/sh\n# Made by make demo; make demo-down removes this folder.\n"
+	folder = "demo"
+	binary = "virtrust"
 )
+
+const marker = "#!/bin/sh\n# Made by make demo; make demo-down removes this folder.\n"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
