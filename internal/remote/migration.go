@@ -72,7 +72,12 @@ func (m Migration) Start(ctx context.Context, c *Conn) error {
 	}
 	fmt.Fprintf(&b, " %s %s; }\n%s", facts.Quote(m.Guest), facts.Quote(m.URI), migrationScript)
 	unit := "virtrust-migration-" + m.ID
-	body := `mkdir -p -m 0700 /run/virtrust && mkdir "$D" && printf %s ` + facts.Quote(b.String()) + ` >"$D/job.sh" || exit 70
+	// A program that was killed left its job's result. Whoever lives reads it at
+	// once.
+	body := `for j in /run/virtrust/migration-*; do
+	[ -z "$(find "$j/done" -mmin +10 2>/dev/null)" ] || rm -rf -- "$j"
+done
+mkdir -p -m 0700 /run/virtrust && mkdir "$D" && printf %s ` + facts.Quote(b.String()) + ` >"$D/job.sh" || exit 70
 if [ -d /run/systemd/system ]; then
 	systemd-run --quiet --collect --unit=` + unit + ` /bin/sh "$D/job.sh" </dev/null >/dev/null 2>&1 || { rm -rf "$D"; exit 71; }
 else
