@@ -41,6 +41,25 @@ func (l *loader) firewall(r *reader) *Firewall {
 	return v
 }
 
+// listenerAllow is the opening for libvirt's own port.
+const listenerAllow = "libvirt-tls"
+
+// openListener gives the opening of libvirt's port, where it names none, the
+// port of the policy's listener, and drops it where there is no listener.
+func (p *Policy) openListener() {
+	if p.Firewall == nil {
+		return
+	}
+	p.Firewall.Allows = slices.DeleteFunc(p.Firewall.Allows, func(a Allow) bool {
+		return a.Name == listenerAllow && a.Port == 0 && a.Ports == "" && len(p.Listeners) == 0
+	})
+	for i := range p.Firewall.Allows {
+		if a := &p.Firewall.Allows[i]; a.Name == listenerAllow && a.Port == 0 && a.Ports == "" {
+			a.Port = p.Listeners[0].Port
+		}
+	}
+}
+
 func (r *reader) allow() Allow {
 	v := Allow{Name: r.n.label(), Port: r.number("port", 0, 1, 65535), Source: sourceRange(r.n.rng)}
 	ports, i, ok := r.text("ports", "")
@@ -61,9 +80,9 @@ func (r *reader) allow() Allow {
 		r.bad = true
 		r.l.errorAt(r.n.labelRange(), fmt.Sprintf("Unfit name %q", v.Name), "Use at most 64 letters, digits and . _ -")
 	}
-	if v.Port == 0 && v.Ports == "" && v.Name != "migration" && r.n.attrs["port"] == nil && r.n.attrs["ports"] == nil {
+	if v.Port == 0 && v.Ports == "" && v.Name != "migration" && v.Name != listenerAllow && r.n.attrs["port"] == nil && r.n.attrs["ports"] == nil {
 		r.bad = true
-		r.l.errorAt(r.n.rng, "Allow without a port", `Write port = 16514 or ports = "49152-49215". Only allow "migration" has a default: the range of the host's qemu.conf.`)
+		r.l.errorAt(r.n.rng, "Allow without a port", `Write port = 16514 or ports = "49152-49215". Two have a default: allow "migration" the range of the host's qemu.conf, allow "libvirt-tls" the listener's port.`)
 	}
 	v.From = r.from()
 	return v

@@ -216,6 +216,7 @@ func (l *loader) decodePolicy(p *policy) {
 		}
 		r.bad = r.bad || c.bad
 	}
+	v.openListener()
 	if !r.bad {
 		l.checkIssuersTrusted(p)
 	}

@@ -130,13 +130,13 @@ policy "libvirt" {
   # the authority display and sets vnc_tls and vnc_tls_x509_cert_dir in
   # qemu.conf. Where consoles listen (vnc_listen) stays as it is.
 
-  # In the firewall that owns the host, if one does. The port is open to the
-  # networks that the host is on, or to the other hosts where it is on none.
+  # In the firewall that owns the host, if one does: the listener's port is open
+  # to the networks that the host is on, or to the other hosts where it is on
+  # none. Without the listener nothing is opened.
   firewall {
     backend = "auto"
 
     allow "libvirt-tls" {
-      port = 16514
     }
   }
 
