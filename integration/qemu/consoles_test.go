@@ -159,7 +159,7 @@ func (s *site) refused(t *testing.T, h *lab.Host) {
 	before := onDisk(t, h)
 	must(t, h, `cat >/usr/sbin/virsh <<'E'
 #!/bin/sh
-case "$*" in *display-reload*) echo '{"id":"libvirt-9","error":{"class":"GenericError","desc":"no such credentials"}}'; exit 0 ;; esac
+case "$*" in *'"display-reload"'*) echo '{"id":"libvirt-9","error":{"class":"GenericError","desc":"no such credentials"}}'; exit 0 ;; esac
 exec /usr/bin/virsh "$@"
 E
 chmod 0755 /usr/sbin/virsh`)
