@@ -41,11 +41,14 @@ func watch(ctx context.Context, l *lab.Lab, during func() error) (s seen, err er
 	if err := errors.Join(during(), c.Stop()); err != nil {
 		return s, err
 	}
-	const payload = "tcp[((tcp[12]&0xf0)>>2)"
-	if s.streams, err = packets(ctx, file, payload+":4]=0x5145564d"); err != nil {
+	// Where the payload of a packet begins: tcp[] looks into IPv4 alone.
+	begins := func(bytes int, with string) string {
+		return fmt.Sprintf("tcp[((tcp[12]&0xf0)>>2):%[1]d]=%[2]s or ip6[(40+((ip6[52]&0xf0)>>2)):%[1]d]=%[2]s", bytes, with)
+	}
+	if s.streams, err = packets(ctx, file, begins(4, "0x5145564d")); err != nil {
 		return s, err
 	}
-	s.handshakes, err = packets(ctx, file, payload+":2]=0x1603")
+	s.handshakes, err = packets(ctx, file, begins(2, "0x1603"))
 	return s, err
 }
 
