@@ -17,9 +17,9 @@ func (a *app) rollbackCmd() *cobra.Command {
 		Use:   "rollback HOST...",
 		Short: "Undo what the last run changed on hosts, as a plan",
 		Long: `Reads the journal of what the last run changed on each host, in one transaction or
-two, shows the plan that undoes it, asks, and carries it out like any other plan. It refuses to bring back what is
-expired, revoked or no longer trusted. The next plan wants the change again: roll
-the configuration back, too.`,
+two, shows the plan that undoes it, asks, and carries it out like any other plan. It
+refuses to bring back what is expired, revoked or no longer trusted. The next plan
+wants the change again: roll the configuration back, too.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			f, err := a.open(c.Context(), noOptions)
