@@ -127,6 +127,9 @@ unset IFS
 sync
 
 set +f
+bring() { # a service that ran before; it is not said that all is back while it is down
+	timeout 60 systemctl start "$1" >/dev/null 2>&1 </dev/null || { pending="$1 does not come back"; note "revert-pending $pending"; }
+}
 job() { grep -h -o "async='[^']*'" /run/libvirt/qemu/*.xml 2>/dev/null | grep -q -v "'none'"; }
 if [ "$who" = boot ]; then
 	# The unit may be queued in this boot already; libvirt starts after us.
@@ -140,7 +143,7 @@ elif [ -n "$stopped" ]; then
 		timeout 60 systemctl stop "$stopped" >/dev/null 2>&1 </dev/null
 		systemctl reset-failed "$service" "$stopped" "${service%.service}.socket" >/dev/null 2>&1 </dev/null
 		for s in "" -ro -admin; do timeout 60 systemctl start "${service%.service}$s.socket" >/dev/null 2>&1 </dev/null; done
-		[ "$was_running" != active ] || timeout 60 systemctl start "$service" >/dev/null 2>&1 </dev/null
+		[ "$was_running" != active ] || bring "$service"
 	fi
 elif [ -n "$started" ]; then
 	if systemctl is-active --quiet "$service" && job; then
@@ -149,7 +152,7 @@ elif [ -n "$started" ]; then
 	else
 		timeout 60 systemctl stop "$service" >/dev/null 2>&1 </dev/null
 		timeout 60 systemctl start "$started" >/dev/null 2>&1 </dev/null
-		[ "$was_running" != active ] || timeout 60 systemctl start "$service" >/dev/null 2>&1 </dev/null
+		[ "$was_running" != active ] || bring "$service"
 	fi
 fi
 if [ -n "$ended" ] && [ "$who" != boot ]; then
@@ -188,11 +191,11 @@ fi
 		for s in "" -ro -admin -tls; do
 			systemctl is-enabled --quiet "${d%.service}$s.socket" 2>/dev/null && timeout 60 systemctl start "${d%.service}$s.socket" >/dev/null 2>&1 </dev/null
 		done
-		[ "$was_running" != active ] || timeout 60 systemctl start "$d" >/dev/null 2>&1 </dev/null || { pending="$d does not come back"; note "revert-pending $pending"; }
+		[ "$was_running" != active ] || bring "$d"
 		;;
 	esac
 done
-[ -z "$begun" ] || [ "$who" = boot ] || systemctl is-active --quiet "$begun" || timeout 60 systemctl start "$begun" >/dev/null 2>&1 </dev/null
+[ -z "$begun" ] || [ "$who" = boot ] || systemctl is-active --quiet "$begun" || bring "$begun"
 # Guests end with a reboot, and those that start read what lies there.
 if [ -n "$consoles" ] && [ "$who" != boot ]; then
 	for g in /run/libvirt/qemu/*.xml; do
