@@ -92,7 +92,7 @@ was unreachable, failed, reverted, held or waits), 4 refused, 5 locked,
 	})
 	c.AddCommand(a.initCmd(), a.validateCmd(), a.fmtCmd(), a.templateCmd(), a.showCmd(), a.explainCmd(), a.versionCmd(),
 		a.caCmd(), a.planCmd(), a.applyCmd(), a.verifyCmd(), a.statusCmd(), a.peersCmd(), a.migrateCmd(), a.rollbackCmd(), a.unlockCmd(), a.doctorCmd())
-	c.AddCommand(a.renewCmd(), a.forgetCmd())
+	c.AddCommand(a.renewCmd(), a.forgetCmd(), a.certCmd(), a.ledgerCmd())
 	return c
 }
 

@@ -23,7 +23,7 @@ func (f *fleet) departed(ctx context.Context, p *plan.Plan) error {
 		return err
 	}
 	defer func() { _ = l.Close() }()
-	leaves, err := l.Leaves(ctx, func(host string) bool { _, here := f.Host(host); return !here }, true, f.app.now())
+	leaves, err := l.Leaves(ctx, func(host string) bool { _, here := f.Host(host); return !here && !ledger.IsOutside(host) }, true, f.app.now())
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ var groups = []struct {
 	commands []string
 }{
 	{"To begin:", []string{"init", "inspect", "validate", "fmt", "show", "template", "ca"}},
-	{"Every day:", []string{"plan", "apply", "renew", "status", "verify", "peers", "migrate"}},
+	{"Every day:", []string{"plan", "apply", "renew", "status", "verify", "peers", "migrate", "cert", "ledger"}},
 	{"When something is wrong:", []string{"explain", "doctor", "rollback", "unlock", "forget"}},
 }
 

@@ -4,8 +4,19 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"strings"
 	"time"
 )
+
+// outside begins the label of what is no host; no host's name has a colon.
+const outside = "cert:"
+
+// OutsideHost is the label that stands as host of a certificate that was issued
+// to a person or a program outside the fleet.
+func OutsideHost(commonName string) string { return outside + commonName }
+
+// IsOutside reports whether a host is such a label.
+func IsOutside(host string) bool { return strings.HasPrefix(host, outside) }
 
 // A Leaf is a certificate that was handed out, as its DER says it.
 type Leaf struct {
