@@ -151,7 +151,7 @@ func TestStepCA(t *testing.T) {
 
 	// What goes wrong is said, and changes nothing.
 	for _, tc := range []struct{ name, provisioner, password, want string }{
-		{"another password", "virtrust", "wrong", "the passphrase does not open it"},
+		{"another password", "virtrust", "wrong", "does not open it"},
 		{"another provisioner", "nobody", password, `no provisioner "nobody"`},
 	} {
 		s.write(t, "password", tc.password+"\n")
