@@ -93,7 +93,7 @@ func TestRotate(t *testing.T) {
 	r = s.run(t, 0, "ca", "rotate", "libvirt", "--yes")
 	contains(t, r.stdout, "generation 2 is issuing", "generation 1 is draining")
 	r = s.run(t, 0, "plan")
-	contains(t, r.stdout, "another authority signed it")
+	contains(t, r.stdout, "generation 1 of authority libvirt, which signed it, is")
 	r = s.run(t, 3, "ca", "rotate", "libvirt", "--yes")
 	contains(t, r.stdout, "Step retire of generation 1 waits for 3 hosts")
 	s.run(t, 0, "apply", "--yes")
