@@ -72,7 +72,9 @@ func TestCert(t *testing.T) {
 	dir := fleetDir(t)
 	csr, key := request(t, dir)
 	out := filepath.Join(dir, "ann.pem")
-	run := func(args ...string) (string, string, error) { return program(t, append([]string{"-C", dir}, args...)...) }
+	run := func(args ...string) (string, string, error) {
+		return program(t, append([]string{"-C", dir}, args...)...)
+	}
 	if _, errs, err := run("cert", "list"); err != nil || !strings.Contains(errs, "No certificate is in use") {
 		t.Errorf("an empty list: %q, %v", errs, err)
 	}
