@@ -82,7 +82,7 @@ func (f *Fleet) Write(m Mended) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(t.Name())
+	defer func() { _ = os.Remove(t.Name()) }() // gone already after the rename
 	_, err = t.Write(m.After)
 	if err == nil {
 		err = t.Chmod(info.Mode().Perm())

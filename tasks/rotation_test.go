@@ -56,16 +56,6 @@ func newTown(t *testing.T, seed uint64, hosts int) *town {
 	return s
 }
 
-func (s *town) host(name string) *inventory.Host {
-	for i := range s.fleet.Hosts {
-		if s.fleet.Hosts[i].Name == name {
-			return &s.fleet.Hosts[i]
-		}
-	}
-	s.t.Fatalf("no host %s", name)
-	return nil
-}
-
 // look is a plan over all hosts. all looks also at hosts that are down.
 func (s *town) look(all bool, only map[string]bool) *plan.Plan {
 	var parts []plan.HostPlan

@@ -128,7 +128,8 @@ func completed(ctx context.Context, inv *inventory.Fleet, public []pki.Authority
 // ready refuses when an authority that a policy uses has no files yet.
 func (f *fleet) ready(hosts []*inventory.Host) error {
 	for _, h := range hosts {
-		for _, name := range f.trust.Missing(tasks.Authorities(h)...) {
+		if missing := f.trust.Missing(tasks.Authorities(h)...); len(missing) > 0 {
+			name := missing[0]
 			hint := "run `virtrust ca init " + name + "`"
 			if d, ok := f.Authority(name); ok && d.External() {
 				hint = "run `virtrust ca import " + name + " CHAIN.pem`"

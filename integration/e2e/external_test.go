@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,20 +11,6 @@ import (
 	"github.com/virtrust/virtrust/internal/authority/authoritytest"
 	"github.com/virtrust/virtrust/plan"
 )
-
-// leafOn is the certificate that lies under a public name of a host.
-func leafOn(t *testing.T, h *lab.Host, path string) *x509.Certificate {
-	t.Helper()
-	b, _ := pem.Decode([]byte(sh(t, h, "cat "+path)))
-	if b == nil {
-		t.Fatalf("%s: %s is no certificate", h.Name, path)
-	}
-	c, err := x509.ParseCertificate(b.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
 
 // trust replaces the policy's authority of libvirt.
 func (s *site) trust(t *testing.T, authority string) {

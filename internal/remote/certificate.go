@@ -63,9 +63,9 @@ func validNow(c *ssh.Certificate) error {
 	now := uint64(time.Now().Unix())
 	switch {
 	case now < c.ValidAfter:
-		return fmt.Errorf("certificate %q is valid from %s only", clean(c.KeyId, 60), time.Unix(int64(c.ValidAfter), 0).Format(time.DateTime)) //nolint:gosec // a time that is shown
+		return fmt.Errorf("certificate %q is valid from %s only", clean(c.KeyId, 60), time.Unix(int64(c.ValidAfter), 0).Format(time.DateTime))
 	case c.ValidBefore != ssh.CertTimeInfinity && now >= c.ValidBefore:
-		return fmt.Errorf("certificate %q ended at %s: get a new one", clean(c.KeyId, 60), time.Unix(int64(c.ValidBefore), 0).Format(time.DateTime)) //nolint:gosec // a time that is shown
+		return fmt.Errorf("certificate %q ended at %s: get a new one", clean(c.KeyId, 60), time.Unix(int64(c.ValidBefore), 0).Format(time.DateTime))
 	}
 	return nil
 }
