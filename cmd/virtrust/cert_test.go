@@ -37,8 +37,11 @@ policy "standard" {
   template = "libvirt"
 }
 host "kvm1" {
-  address = "kvm1.example.com"
+  address = "127.0.0.1"
   policy  = policy.standard
+  ssh {
+    port = 1
+  }
 }
 `
 	if err := os.WriteFile(filepath.Join(dir, "fleet.hcl"), []byte(config), 0o600); err != nil {

@@ -10,8 +10,8 @@ import (
 )
 
 func (a *app) ledgerCmd() *cobra.Command {
-	c := &cobra.Command{Use: "ledger", Short: "Back up the record of what was issued", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(a.ledgerBackupCmd())
+	c := &cobra.Command{Use: "ledger", Short: "Back up or rebuild the record of what was issued", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.AddCommand(a.ledgerBackupCmd(), a.ledgerRebuildCmd())
 	return c
 }
 

@@ -76,7 +76,7 @@ func Read(name, dir string) (pki.Authority, error) {
 	slices.SortFunc(a.Generations, func(x, y pki.Generation) int { return x.Number - y.Number })
 	said, err := readPhases(dir)
 	if err != nil {
-		return fail(phasesName, err)
+		return fail(PhasesFile, err)
 	}
 	for i := range a.Generations {
 		g := &a.Generations[i]

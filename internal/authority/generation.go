@@ -20,15 +20,15 @@ import (
 	"github.com/virtrust/virtrust/internal/pki"
 )
 
-// phasesName is the file that says which generation is in which phase, for
-// machines without the ledger.
-const phasesName = "phases"
+// PhasesFile is the file, in the directory of an authority, that says which
+// generation is in which phase, for machines without the ledger.
+const PhasesFile = "phases"
 
 var phaseLine = regexp.MustCompile(`^g([1-9][0-9]{0,3}) (prepared|trusting|issuing|draining|retired|destroyed)$`)
 
 // readPhases reads the file of phases; without one it gives none.
 func readPhases(dir string) (map[int]pki.Phase, error) {
-	data, err := readRegular(filepath.Join(dir, phasesName), 64<<10)
+	data, err := readRegular(filepath.Join(dir, PhasesFile), 64<<10)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -67,11 +67,11 @@ func WritePhases(ctx context.Context, name, dir string, l *ledger.Ledger) error 
 	}
 	suffix := make([]byte, 8)
 	rand.Read(suffix)
-	temp := filepath.Join(dir, "."+phasesName+".new-"+hex.EncodeToString(suffix))
+	temp := filepath.Join(dir, "."+PhasesFile+".new-"+hex.EncodeToString(suffix))
 	if err := writeNew(temp, []byte(b.String()), 0o644); err != nil {
 		return err
 	}
-	if err := os.Rename(temp, filepath.Join(dir, phasesName)); err != nil {
+	if err := os.Rename(temp, filepath.Join(dir, PhasesFile)); err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}
 	return syncDir(dir)
