@@ -113,6 +113,9 @@ func (r *rotation) step(ctx context.Context, name string) error {
 		}
 		return &exitCode{code: exitIncomplete}
 	}
+	if err := r.warn(ctx, next); err != nil {
+		return err
+	}
 	if !r.yes {
 		if err := r.app.approve(ctx, r.question(next)); err != nil {
 			return err
@@ -132,6 +135,21 @@ func (r *rotation) step(ctx context.Context, name string) error {
 		}
 		return r.tell(next, true, after(next.Step, name))
 	})
+}
+
+// warn names whose certificate ends with a step that retires a generation: no
+// host has it, so no gate sees it.
+func (r *rotation) warn(ctx context.Context, next tasks.Rotation) error {
+	leaves, err := r.ledger.Leaves(ctx, ledger.IsOutside, false, r.app.now())
+	if err != nil {
+		return err
+	}
+	for _, k := range leaves {
+		if k.Authority == r.decl.Name && next.To[k.Generation] == pki.PhaseRetired {
+			r.app.note("%s (serial %s) is refused from the next apply on: issue it anew with `virtrust cert issue`", report.Safe(k.Host), k.Serial)
+		}
+	}
+	return nil
 }
 
 // write does something that changes the ledger, as a run of its own, and brings

@@ -170,3 +170,36 @@ func TestCert(t *testing.T) {
 		t.Errorf("the copy has %s, %v", i.State, err)
 	}
 }
+
+// Who has a certificate outside the fleet is named before its generation
+// retires.
+func TestRetireNamesPeople(t *testing.T) {
+	dir := fleetDir(t)
+	csr, _ := request(t, dir)
+	config := "authority \"libvirt\" {\n  organization    = \"Example\"\n  passphrase_from = \"env:VIRTRUST_TEST_PASSPHRASE\"\n}\n"
+	if err := os.WriteFile(filepath.Join(dir, "fleet.hcl"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	issue := func(cn string) {
+		if _, errs, err := program(t, "-C", dir, "cert", "issue", "--authority", "libvirt", "--csr", csr, "--cn", cn, "--yes"); err != nil {
+			t.Fatal(errs, err)
+		}
+	}
+	rotate := func() string {
+		_, errs, err := program(t, "-C", dir, "ca", "rotate", "libvirt", "--yes")
+		if err != nil {
+			t.Fatal(errs, err)
+		}
+		return errs
+	}
+	issue("ann")
+	for step := range 2 { // make, issue
+		if errs := rotate(); strings.Contains(errs, "cert:ann") {
+			t.Errorf("step %d: %s", step+1, errs)
+		}
+	}
+	issue("bob")
+	if errs := rotate(); !strings.Contains(errs, "cert:ann (serial ") || strings.Contains(errs, "cert:bob") {
+		t.Errorf("retire: %s", errs)
+	}
+}

@@ -17,7 +17,9 @@ import (
 func TestRebuild(t *testing.T) {
 	dir := fleetDir(t)
 	csr, _ := request(t, dir)
-	run := func(args ...string) (string, string, error) { return program(t, append([]string{"-C", dir}, args...)...) }
+	run := func(args ...string) (string, string, error) {
+		return program(t, append([]string{"-C", dir}, args...)...)
+	}
 	sign := func(cn, out string) *x509.Certificate {
 		out = filepath.Join(dir, out)
 		if _, errs, err := run("cert", "issue", "--authority", "libvirt", "--csr", csr, "--cn", cn, "--out", out, "--yes"); err != nil {
