@@ -157,9 +157,9 @@ func (a *External) judge(chain []*x509.Certificate, r Request) error {
 		bad("it is not signed by %q: %v", a.issuer.Subject.CommonName, err)
 	}
 	for _, d := range pki.Compare(leaf, r.Profile, []string{a.generation.SubjectKeyID}) {
-		// The signature tells more than the key identifier does.
-		if d.Field == pki.FieldIssuer && len(leaf.AuthorityKeyId) == 0 {
-			bad("it lacks an authority key identifier")
+		// Without the right key identifier the next look would replace it again.
+		if d.Field == pki.FieldIssuer && leaf.CheckSignatureFrom(a.issuer) == nil {
+			bad("its authority key identifier is %s, that of the authority is %s", d.Have, d.Want)
 		} else if d.Field != pki.FieldIssuer {
 			bad("%s is %s, wanted %s", d.Field, d.Have, d.Want)
 		}
