@@ -54,7 +54,7 @@ func (l *Ledger) Backup(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer back.Close()
+	defer func() { _ = back.Close() }()
 	return back.Verify(ctx)
 }
 
