@@ -77,6 +77,7 @@ func TestRotate(t *testing.T) {
 	s.empty(t)
 	before := map[string]string{}
 	for _, h := range s.hosts {
+		sh(t, h, "virsh -q list") // wakes it
 		before[h.Name] = daemon(t, h)
 	}
 	c := s.call(t)

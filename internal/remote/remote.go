@@ -108,7 +108,7 @@ const (
 	handshakeTimeout = 15 * time.Second // key exchange, host key and authentication
 	uploadTimeout    = 60 * time.Second
 	forwardTimeout   = 10 * time.Second // opening a channel
-	servedTimeout    = 30 * time.Second // a TLS handshake with a listener that systemd may first have to start
+	servedTimeout    = 45 * time.Second // a TLS handshake; libvirtd 11.3.0 takes up to 30 s to leave when idle, and only then systemd starts it for us
 	keepaliveEvery   = 15 * time.Second
 	keepaliveMissed  = 2
 

@@ -23,8 +23,9 @@ type Served struct {
 // sshd forbids forwarding, a program on the host does it. It trusts nothing and judges nothing: that is the caller's part. A listener that
 // wants a client certificate shows its own first, and that is enough.
 //
-// It takes two round trips, beside whatever else runs, and at most 30 s: a
-// libvirtd that left when nobody used it is started by this connection. Errors
+// It takes two round trips, beside whatever else runs, and at most 45 s: a
+// libvirtd that leaves because nobody uses it can take 30 s to end (11.3.0), and
+// only then systemd starts it for this connection. Errors
 // have the classes of [Conn.Forward], [ClassProhibited] only where the host has
 // no such program either, [ClassTimeout] when the listener says
 // nothing, and [ClassProtocol] when what it says is not TLS.
