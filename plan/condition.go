@@ -76,6 +76,16 @@ type Standing struct {
 	Fresh bool `json:"fresh,omitempty"`
 }
 
+// StandingWith is how far the host is with an authority; nil where its policy has
+// nothing of it.
+func (h *HostPlan) StandingWith(authority string) *Standing {
+	i := slices.IndexFunc(h.Standing, func(s Standing) bool { return s.Authority == authority })
+	if i < 0 {
+		return nil
+	}
+	return &h.Standing[i]
+}
+
 // Unmet is a host for which a condition does not hold, and why.
 type Unmet struct {
 	Host string `json:"host"`
@@ -116,14 +126,13 @@ func missing(c Condition, name string, h *HostPlan, trust pki.Trust, result Resu
 	if result == Unknown {
 		return "what came of it in this run is not known"
 	}
-	s := slices.IndexFunc(h.Standing, func(s Standing) bool { return s.Authority == c.Authority })
-	if s < 0 {
+	st := h.StandingWith(c.Authority)
+	if st == nil {
 		return fmt.Sprintf("its policy has nothing of authority %s", c.Authority)
 	}
 	if result == Changed {
 		return ""
 	}
-	st := h.Standing[s]
 	switch {
 	case c.Kind == Trusted && (st.Fresh || slices.Contains(st.Loaded, c.CA)):
 		return ""

@@ -35,11 +35,11 @@ func mute(authority string, from, to *HostPlan) string {
 		if h.Failure != nil {
 			return h.Host + " cannot be read"
 		}
-		if s := standingOf(authority, h); s == nil || len(s.Shows) == 0 {
+		if s := h.StandingWith(authority); s == nil || len(s.Shows) == 0 {
 			return h.Host + " has no certificate"
 		}
 	}
-	a, b := standingOf(authority, from), standingOf(authority, to)
+	a, b := from.StandingWith(authority), to.StandingWith(authority)
 	for _, id := range a.Shows {
 		if !slices.Contains(b.Loaded, id) {
 			return fmt.Sprintf("%s has not loaded the CA (key id %.8s…) that signed for %s", to.Host, id, from.Host)
@@ -51,12 +51,4 @@ func mute(authority string, from, to *HostPlan) string {
 		}
 	}
 	return ""
-}
-
-func standingOf(authority string, h *HostPlan) *Standing {
-	i := slices.IndexFunc(h.Standing, func(s Standing) bool { return s.Authority == authority })
-	if i < 0 {
-		return nil
-	}
-	return &h.Standing[i]
 }

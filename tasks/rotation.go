@@ -83,7 +83,7 @@ func NextRotation(a pki.Authority, fleet *inventory.Fleet, p *plan.Plan, trust p
 			if why := settled(a.Name, part); why != "" {
 				return why
 			}
-			if s := standing(a.Name, part); s != nil && slices.Contains(s.Loaded, old.SubjectKeyID) {
+			if s := part.StandingWith(a.Name); s != nil && slices.Contains(s.Loaded, old.SubjectKeyID) {
 				return fmt.Sprintf("it still has generation %d in its bundle", retired)
 			}
 			return ""
@@ -148,14 +148,6 @@ func generation(a pki.Authority, number int) (pki.Generation, bool) {
 	return a.Generations[i], true
 }
 
-func standing(authority string, part *plan.HostPlan) *plan.Standing {
-	i := slices.IndexFunc(part.Standing, func(s plan.Standing) bool { return s.Authority == authority })
-	if i < 0 {
-		return nil
-	}
-	return &part.Standing[i]
-}
-
 // hasLoaded says why a host does not have a generation yet; empty when it has.
 func hasLoaded(authority string, g pki.Generation, h *inventory.Host, part *plan.HostPlan, trust pki.Trust) string {
 	if part == nil || part.Failure != nil {
@@ -166,7 +158,7 @@ func hasLoaded(authority string, g pki.Generation, h *inventory.Host, part *plan
 		}
 		return "it cannot be read, and no proof shows that it has the generation" + unread(part)
 	}
-	s := standing(authority, part)
+	s := part.StandingWith(authority)
 	switch {
 	case s == nil:
 		return "nothing of the authority was seen on it"
@@ -188,7 +180,7 @@ func settled(authority string, part *plan.HostPlan) string {
 			return fmt.Sprintf("its %s is to be made anew: %s", e.Certificate, e.Reason)
 		}
 	}
-	s := standing(authority, part)
+	s := part.StandingWith(authority)
 	if s == nil {
 		return "nothing of the authority was seen on it"
 	}

@@ -205,25 +205,11 @@ func readRegular(path string, limit int64) ([]byte, error) {
 // writeNew makes a file that must not exist, complete and on disk, or not at
 // all.
 func writeNew(path string, data []byte, mode os.FileMode) error {
-	dir := filepath.Dir(path)
-	suffix := make([]byte, 8)
-	rand.Read(suffix)
-	temp := filepath.Join(dir, "."+filepath.Base(path)+".new-"+hex.EncodeToString(suffix))
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	temp, err := writeBeside(path, data, mode)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(temp) }() // gone already after the rename
-	defer f.Close()
-	if err := f.Chmod(mode); err != nil {
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
 	// A link, unlike a rename, never replaces what is there.
 	if err := os.Link(temp, path); err != nil {
 		if !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.ENOTSUP) {
@@ -237,7 +223,7 @@ func writeNew(path string, data []byte, mode os.FileMode) error {
 			return err
 		}
 	}
-	if err := syncDir(dir); err != nil {
+	if err := syncDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	if back, err := readRegular(path, int64(len(data))); err != nil {
@@ -246,6 +232,43 @@ func writeNew(path string, data []byte, mode os.FileMode) error {
 		return fmt.Errorf("%s does not hold what was written to it", path)
 	}
 	return nil
+}
+
+// replaceFile puts a file in place of another by one rename, on disk.
+func replaceFile(path string, data []byte, mode os.FileMode) error {
+	temp, err := writeBeside(path, data, mode)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// writeBeside writes a new file in the directory of path, complete and on disk,
+// and gives its name. Where that fails it leaves nothing.
+func writeBeside(path string, data []byte, mode os.FileMode) (temp string, err error) {
+	suffix := make([]byte, 8)
+	rand.Read(suffix)
+	temp = filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new-"+hex.EncodeToString(suffix))
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(temp)
+		}
+	}()
+	defer f.Close()
+	if err = f.Chmod(mode); err != nil {
+		return "", err
+	}
+	if _, err = f.Write(data); err != nil {
+		return "", err
+	}
+	return temp, f.Sync()
 }
 
 func syncDir(dir string) error {

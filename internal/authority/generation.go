@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -65,16 +64,7 @@ func WritePhases(ctx context.Context, name, dir string, l *ledger.Ledger) error 
 	for _, g := range known {
 		fmt.Fprintf(&b, "g%d %s\n", g.Number, g.Phase)
 	}
-	suffix := make([]byte, 8)
-	rand.Read(suffix)
-	temp := filepath.Join(dir, "."+PhasesFile+".new-"+hex.EncodeToString(suffix))
-	if err := writeNew(temp, []byte(b.String()), 0o644); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, filepath.Join(dir, PhasesFile)); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	return syncDir(dir)
+	return replaceFile(filepath.Join(dir, PhasesFile), []byte(b.String()), 0o644)
 }
 
 // Next makes the generation after the last one of a local authority: its key,

@@ -2,9 +2,7 @@ package authority
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -137,30 +135,4 @@ func (a *Local) entries(ctx context.Context, before *x509.RevocationList, now ti
 		}
 	}
 	return out, nil
-}
-
-// replaceFile puts a file in place of another by one rename, on disk.
-func replaceFile(path string, data []byte, mode os.FileMode) error {
-	dir, suffix := filepath.Dir(path), make([]byte, 8)
-	rand.Read(suffix)
-	temp := filepath.Join(dir, "."+filepath.Base(path)+".new-"+hex.EncodeToString(suffix))
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(temp) }() // gone already after the rename
-	defer f.Close()
-	if err := f.Chmod(mode); err != nil {
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	return syncDir(dir)
 }
