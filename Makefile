@@ -2,6 +2,7 @@
 
 GO       ?= go
 PKGS     ?= ./...
+GOTEST   ?= $(GO) test
 TESTARGS ?=
 FUZZTIME ?= 20s
 BENCHARGS ?=
@@ -34,7 +35,7 @@ deps: ## install the Debian packages of the lab and of the tests (root)
 # Root may run the lab, so a root without its packages gets them first. Others
 # skip the lab's tests; with REQUIRE_LAB=1 or CI=true a skip is a failure.
 test: $(if $(filter 0,$(shell id -u)),deps) ## run all tests, with root also those on real hosts
-	$(GO) test -timeout 30m $(TESTARGS) $(PKGS)
+	$(GOTEST) -timeout 30m $(TESTARGS) $(PKGS)
 
 # Hundreds of applies, each with one fault; most labs only wait, so several run at once.
 test-faults: deps ## run the whole sweep of faults on real hosts (root)
