@@ -38,29 +38,45 @@ func (l *loader) decodeAuthorities() {
 			v.Directory = filepath.Join(l.fleet.Dir, "authorities", v.Name)
 			v.KeyDirectory = r.localPath("key_directory", v.Directory)
 			l.fleet.Authorities = append(l.fleet.Authorities, v)
-			if !r.bad && plainName.MatchString(v.Name) && !l.hasFiles(v.Name) {
-				l.noteAt(d.node.labelRange(), fmt.Sprintf("Authority %q has no files yet", v.Name), map[bool]string{false: "Run virtrust ca init before the first plan.", true: "Bring its certificate in with virtrust ca import before the first plan."}[v.External()])
+			if !r.bad && plainName.MatchString(v.Name) {
+				l.noteFiles(&v, d.node)
 			}
 		}
 	}
 }
 
-// hasFiles tells whether an authority's first public file lies where it
-// belongs.
-func (l *loader) hasFiles(name string) bool {
+// noteFiles says what an authority lacks before the first plan.
+func (l *loader) noteFiles(v *Authority, n *node) {
+	certificates, requests := l.authorityFiles(v.Name)
+	switch {
+	case requests > 0:
+		l.noteAt(n.labelRange(), fmt.Sprintf("Authority %q waits for a certificate", v.Name), "When its request is signed, bring the certificate in with virtrust ca import.")
+	case certificates > 0:
+	case v.External():
+		l.noteAt(n.labelRange(), fmt.Sprintf("Authority %q has no files yet", v.Name), "Bring its certificate in with virtrust ca import before the first plan.")
+	default:
+		l.noteAt(n.labelRange(), fmt.Sprintf("Authority %q has no files yet", v.Name), "Run virtrust ca init before the first plan.")
+	}
+}
+
+// authorityFiles counts an authority's public files where they belong.
+func (l *loader) authorityFiles(name string) (certificates, requests int) {
 	dir, err := l.src.root.Open("authorities/" + name)
 	if err != nil {
-		return false
+		return 0, 0
 	}
 	defer dir.Close()
-	entries, err := dir.ReadDir(1000)
+	// A directory that cannot be listed holds nothing for us.
+	entries, _ := dir.ReadDir(1000)
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "g") && strings.HasSuffix(e.Name(), ".crt") {
-			return true
+		switch n := e.Name(); {
+		case strings.HasPrefix(n, "g") && strings.HasSuffix(n, ".crt"):
+			certificates++
+		case strings.HasPrefix(n, "g") && strings.HasSuffix(n, ".csr"):
+			requests++
 		}
 	}
-	_ = err // a directory that cannot be listed holds nothing for us
-	return false
+	return certificates, requests
 }
 
 // checkOrganization says what makes an organization unfit for the subjects of

@@ -31,6 +31,9 @@ type Rotation struct {
 	Generation int `json:"generation"`
 	// To are the phases that generations have after the step.
 	To map[int]pki.Phase `json:"to,omitempty"`
+	// AtOnce tells that the step has no gate: the old generation has expired, or
+	// its key is in wrong hands.
+	AtOnce bool `json:"at_once,omitempty"`
 	// Waits are the hosts and relying parties that keep the step back, and why.
 	Waits []plan.Unmet `json:"waits,omitempty"`
 }
@@ -49,7 +52,7 @@ type RotationWish struct {
 // NextRotation finds the next step of an authority and what keeps it back, from
 // a plan over all hosts of its trust domain. It is pure but for HasKey.
 //
-// The gate of StepIssue: every host has the new generation loaded; by its last
+// The gate of StepIssue, unless it is taken at once: every host has the new generation loaded; by its last
 // proof where it cannot be read. Those of StepRetire and StepDestroy: every host
 // was read, wants nothing more of the authority, and has no leaf of, or no bundle
 // with, the old generation. Hosts that are away are out of every gate.
@@ -69,6 +72,13 @@ func NextRotation(a pki.Authority, fleet *inventory.Fleet, p *plan.Plan, trust p
 		r.To[pending.Number] = pki.PhaseIssuing
 		if issuing.Number > 0 {
 			r.To[issuing.Number] = pki.PhaseDraining
+		}
+		if expired := issuing.Number > 0 && now.After(issuing.NotAfter); expired || wish.Compromised {
+			if expired {
+				r.To[issuing.Number] = pki.PhaseRetired
+			}
+			r.AtOnce = true
+			return r
 		}
 		ask = func(h *inventory.Host, part *plan.HostPlan) string { return hasLoaded(a.Name, pending, h, part, trust) }
 	case draining.Number > 0:

@@ -378,3 +378,30 @@ func TestRotationWithoutGates(t *testing.T) {
 		})
 	}
 }
+
+// A prepared generation takes over without a look at hosts only where the old
+// one has ended, or its key is in wrong hands.
+func TestRotationAtOnce(t *testing.T) {
+	w := newWorld(t)
+	h := w.host("kvm1")
+	fleet := &inventory.Fleet{Hosts: []inventory.Host{*h}}
+	gen := func(n int, phase pki.Phase, ends time.Duration) pki.Generation {
+		return pki.Generation{Number: n, Phase: phase, NotAfter: w.now.Add(ends)}
+	}
+	for name, c := range map[string]struct {
+		ends        time.Duration
+		compromised bool
+		atOnce      bool
+		old         pki.Phase
+	}{
+		"in time":     {time.Hour, false, false, pki.PhaseDraining},
+		"expired":     {-time.Hour, false, true, pki.PhaseRetired},
+		"compromised": {time.Hour, true, true, pki.PhaseDraining},
+	} {
+		a := pki.Authority{Name: "libvirt", Generations: []pki.Generation{gen(1, pki.PhaseIssuing, c.ends), gen(2, pki.PhasePrepared, 9*time.Hour)}}
+		r := NextRotation(a, fleet, &plan.Plan{}, w.trust, RotationWish{Compromised: c.compromised, HasKey: func(int) bool { return true }}, w.now)
+		if r.Step != StepIssue || r.AtOnce != c.atOnce || (len(r.Waits) == 0) != c.atOnce || r.To[1] != c.old || r.To[2] != pki.PhaseIssuing {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}

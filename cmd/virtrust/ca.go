@@ -16,7 +16,7 @@ import (
 
 func (a *app) caCmd() *cobra.Command {
 	c := &cobra.Command{Use: "ca", Short: "Make and show certification authorities", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(a.caInitCmd(), a.caImportCmd(), a.caRotateCmd(), a.caMatrixCmd(), a.caListCmd(), a.caShowCmd(), a.caExportCmd(), a.caRevokeCmd(), a.caCRLCmd())
+	c.AddCommand(a.caInitCmd(), a.caCSRCmd(), a.caImportCmd(), a.caRotateCmd(), a.caMatrixCmd(), a.caListCmd(), a.caShowCmd(), a.caExportCmd(), a.caRevokeCmd(), a.caCRLCmd())
 	return c
 }
 
@@ -103,11 +103,24 @@ func toInit(inv *inventory.Fleet, names []string) ([]*inventory.Authority, error
 		if err != nil {
 			return nil, err
 		}
-		if len(have.Generations) == 0 && !d.External() {
+		_, waits, err := authority.Waits(d.Directory)
+		if err != nil {
+			return nil, err
+		}
+		if len(have.Generations) == 0 && !d.External() && !waits {
 			out = append(out, d)
 		}
 	}
 	return out, nil
+}
+
+// makes is the command that gives an authority its first certificate.
+func makes(d *inventory.Authority) string {
+	// A directory that cannot be read is reported by whoever reads its files.
+	if _, waits, err := authority.Waits(d.Directory); d.External() || err == nil && waits {
+		return "ca import " + d.Name + " CHAIN.pem"
+	}
+	return "ca init " + d.Name
 }
 
 func describe(g pki.Generation) string {
@@ -155,13 +168,20 @@ func (a *app) caListCmd() *cobra.Command {
 				return err
 			}
 			for _, d := range inv.Authorities {
+				w, waits, err := authority.Waits(d.Directory)
+				if err != nil {
+					return err
+				}
 				p, ok := trust.Authority(d.Name)
-				if !ok {
-					fmt.Fprintf(a.out, "%s: no files yet; run `virtrust ca init %s`\n", d.Name, d.Name)
+				if !ok && !waits {
+					fmt.Fprintf(a.out, "%s: no files yet; run `virtrust %s`\n", d.Name, makes(&d))
 					continue
 				}
 				for _, g := range p.Generations {
 					fmt.Fprintf(a.out, "%s: %s\n", d.Name, report.Safe(describe(g)))
+				}
+				if waits {
+					fmt.Fprintf(a.out, "%s: generation %d waits for its certificate, by %s\n", d.Name, w.Number, w.Path)
 				}
 			}
 			return nil
@@ -205,8 +225,9 @@ func (a *app) readAuthority(c *cobra.Command, name string) (pki.Authority, error
 	if err != nil {
 		return pki.Authority{}, err
 	}
-	if _, ok := inv.Authority(name); !ok {
-		return pki.Authority{}, fmt.Errorf("authority %q is not in the configuration", name)
+	d, err := declared(inv, name)
+	if err != nil {
+		return pki.Authority{}, err
 	}
 	trust, err := readTrust(c.Context(), inv)
 	if err != nil {
@@ -214,7 +235,7 @@ func (a *app) readAuthority(c *cobra.Command, name string) (pki.Authority, error
 	}
 	p, ok := trust.Authority(name)
 	if !ok {
-		return pki.Authority{}, &hinted{fmt.Errorf("authority %q has no files yet", name), "run `virtrust ca init " + name + "`"}
+		return pki.Authority{}, &hinted{fmt.Errorf("authority %q has no certificate yet", name), "run `virtrust " + makes(d) + "`"}
 	}
 	return p, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,8 +28,8 @@ type rotation struct {
 	ledger *ledger.Ledger
 	run    string
 
-	yes, compromised, abort bool
-	confirmed               []string
+	yes, compromised, abort, selfSigned bool
+	confirmed                           []string
 }
 
 func (a *app) caRotateCmd() *cobra.Command {
@@ -62,6 +63,7 @@ generation is retired. An authority that has expired is replaced in one step.`,
 	a.configFlags(c)
 	c.Flags().BoolVarP(&r.yes, "yes", "y", false, "do not ask")
 	c.Flags().BoolVar(&r.compromised, "compromised", false, "the old key is in wrong hands: issue at once, and leave hosts behind that cannot be reached")
+	c.Flags().BoolVar(&r.selfSigned, "self-signed", false, "make the next generation here although a root elsewhere signed the last one")
 	c.Flags().BoolVar(&r.abort, "abort", false, "go back to the old generation")
 	c.Flags().StringSliceVar(&r.confirmed, "confirmed", nil, "relying parties that are ready for the step")
 	c.Flags().BoolVar(&a.exec, "allow-exec", false, "let the configuration run commands for passphrases")
@@ -112,6 +114,11 @@ func (r *rotation) step(ctx context.Context, name string) error {
 			return err
 		}
 		return &exitCode{code: exitIncomplete}
+	}
+	if next.Step == tasks.StepMake {
+		if err := r.mayMake(); err != nil {
+			return err
+		}
 	}
 	if err := r.warn(ctx, next); err != nil {
 		return err
@@ -172,7 +179,7 @@ func (r *rotation) write(ctx context.Context, do func() error) error {
 func (r *rotation) next(ctx context.Context) (tasks.Rotation, error) {
 	wish := tasks.RotationWish{Confirmed: r.confirmed, Compromised: r.compromised, HasKey: func(n int) bool { return authority.HasKey(r.decl.KeyDirectory, n) }}
 	next := tasks.NextRotation(r.public, r.Fleet, &plan.Plan{}, r.trust, wish, r.app.now())
-	if next.Step == tasks.StepMake {
+	if next.Step == tasks.StepMake || next.AtOnce {
 		return next, nil
 	}
 	p, err := r.plan(ctx, r.domain(), false)
@@ -203,13 +210,28 @@ func (f *fleet) every() []*inventory.Host {
 	return out
 }
 
-// make makes the next generation. It signs at once where there is nothing to
-// lose: the old one has expired, or its key is in wrong hands.
-func (r *rotation) make(ctx context.Context, next tasks.Rotation) error {
+// mayMake refuses where the next generation is not made here.
+func (r *rotation) mayMake() error {
 	d := r.decl
 	if d.External() {
 		return &hinted{fmt.Errorf("authority %q is of kind %s: its next certificate is made elsewhere", d.Name, d.Kind), "run `virtrust ca import " + d.Name + " CHAIN.pem`"}
 	}
+	if w, ok, err := authority.Waits(d.Directory); err != nil {
+		return err
+	} else if ok {
+		return &hinted{fmt.Errorf("generation %d of authority %q waits for its certificate, by %s", w.Number, d.Name, w.Path), "bring it in: `virtrust ca import " + d.Name + " CHAIN.pem`; or remove that file and its key, g" + strconv.Itoa(w.Number) + ".key.age"}
+	}
+	if old, ok := r.public.Issuing(); ok && len(old.Parents) > 0 && authority.HasKey(d.KeyDirectory, old.Number) && !r.selfSigned {
+		return &hinted{fmt.Errorf("the certificate of authority %q is signed by a root elsewhere, and so is its next", d.Name),
+			"run `virtrust ca csr " + d.Name + "`, have it signed, and `virtrust ca import " + d.Name + " CHAIN.pem`; or leave that root with --self-signed"}
+	}
+	return nil
+}
+
+// make makes the next generation. It signs at once where there is nothing to
+// lose: the old one has expired, or its key is in wrong hands.
+func (r *rotation) make(ctx context.Context, next tasks.Rotation) error {
+	d := r.decl
 	secret, err := authority.Resolve(ctx, d.PassphraseFrom, r.app.secretOptions(r.Fleet, d.Name, true))
 	if err != nil {
 		return err

@@ -131,8 +131,8 @@ func (f *fleet) ready(hosts []*inventory.Host) error {
 		if missing := f.trust.Missing(tasks.Authorities(h)...); len(missing) > 0 {
 			name := missing[0]
 			hint := "run `virtrust ca init " + name + "`"
-			if d, ok := f.Authority(name); ok && d.External() {
-				hint = "run `virtrust ca import " + name + " CHAIN.pem`"
+			if d, ok := f.Authority(name); ok {
+				hint = "run `virtrust " + makes(d) + "`"
 			}
 			return &hinted{fmt.Errorf("authority %q has no certificate yet", name), hint}
 		}

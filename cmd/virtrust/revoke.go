@@ -139,6 +139,13 @@ list ends; the next apply or renew brings it to the hosts.`,
 					continue
 				}
 				for _, g := range au.Trusted() {
+					if err := r.mayRevoke(au.Name, g.Number); err != nil {
+						if len(args) > 0 {
+							return err
+						}
+						a.note("%v", err)
+						continue
+					}
 					todo = append(todo, signing{au.Name, g.Number})
 				}
 			}
@@ -314,6 +321,9 @@ func (r *revoker) revoke(ctx context.Context, todo []plan.Revocation) ([]signedL
 		if d, ok := r.Fleet.Authority(t.Authority); ok && d.External() {
 			return nil, &hinted{fmt.Errorf("authority %q is not ours to revoke for", t.Authority), "revoke there, and put its list into " + d.Directory}
 		}
+		if err := r.mayRevoke(t.Authority, t.Generation); err != nil {
+			return nil, err
+		}
 		if s := (signing{t.Authority, t.Generation}); !slices.Contains(gens, s) {
 			gens = append(gens, s)
 		}
@@ -334,6 +344,24 @@ func (r *revoker) revoke(ctx context.Context, todo []plan.Revocation) ([]signedL
 		}
 	}
 	return r.lists(ctx, gens, keys)
+}
+
+// mayRevoke refuses a generation whose certificate does not let it sign lists:
+// one that was brought in with its key may be so.
+func (r *revoker) mayRevoke(authority string, generation int) error {
+	a, _ := r.trust.Authority(authority)
+	for _, g := range a.Generations {
+		if g.Number != generation {
+			continue
+		}
+		if c, err := g.Certificate(); err != nil {
+			return err
+		} else if !pki.MayRevoke(c) {
+			return &exitCode{exitRefused, &hinted{fmt.Errorf("generation %d of authority %q may not sign revocation lists by its key usage", generation, authority),
+				"change to a generation that may: `virtrust ca rotate " + authority + "`; what the old one signed is refused when it has left the bundles"}}
+		}
+	}
+	return nil
 }
 
 // sign signs lists whether something was revoked or not.

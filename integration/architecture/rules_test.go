@@ -59,6 +59,7 @@ var confinements = []confinement{
 	{"github.com/zclconf/go-cty-yaml", []string{"inventory"}, "the language ends where the Fleet begins"},
 	{"go.yaml.in/yaml/v3", []string{"internal/ansible"}, "YAML is another tool's language"},
 	{"filippo.io/age", []string{"internal/authority"}, "only the authority opens a sealed CA key"},
+	{"github.com/youmark/pkcs8", []string{"internal/authority"}, "only the authority opens a sealed CA key"},
 	{"github.com/go-jose/go-jose/v4", []string{"internal/authority"}, "only the authority speaks to other people's CAs"},
 	{"modernc.org/sqlite", []string{"internal/ledger"}, "only the ledger knows how it is stored"},
 	{"github.com/charmbracelet/lipgloss", []string{"internal/report", "cmd"}, "only what is shown to people has colours"},

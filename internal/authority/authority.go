@@ -26,6 +26,9 @@ var (
 	ErrExists = errors.New("the authority already exists")
 	// ErrHalfMade means that an init was interrupted and left some files.
 	ErrHalfMade = errors.New("the authority is half made")
+	// ErrWaiting means that a generation of a local authority has a key and a
+	// request, and that its certificate was not brought in yet.
+	ErrWaiting = errors.New("it waits for its certificate, which virtrust ca import brings in")
 	// ErrLocked means that the authority's key is not open: Unlock was not
 	// called, or Close was.
 	ErrLocked = errors.New("the authority's key is not open")

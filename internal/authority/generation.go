@@ -84,31 +84,18 @@ func Next(ctx context.Context, p Params, phase pki.Phase, l *ledger.Ledger) (pki
 	if p.Passphrase.Empty() {
 		return fail(errors.New("the passphrase is empty"))
 	}
-	if l == nil {
-		return fail(ledger.ErrMissing)
-	}
-	have, err := Read(p.Name, p.Dir)
-	if err != nil {
+	if have, err := Read(p.Name, p.Dir); err != nil {
 		return none, err
-	}
-	if len(have.Generations) == 0 {
+	} else if len(have.Generations) == 0 {
 		return fail(ErrNotInitialised)
 	}
-	if err := l.Check(ctx, have); err != nil {
+	if err := stillWaits(p.Dir); err != nil {
 		return fail(err)
 	}
-	known, err := l.Generations(ctx, p.Name)
+	number, err := nextNumber(ctx, p.Name, p.Dir, l)
 	if err != nil {
 		return fail(err)
 	}
-	number := 0
-	for _, g := range have.Generations {
-		number = max(number, g.Number)
-	}
-	for _, g := range known { // those destroyed long ago may have no files
-		number = max(number, g.Number)
-	}
-	number++
 	key, err := newKey(p.KeyAlgorithm)
 	if err != nil {
 		return fail(err)
@@ -145,13 +132,17 @@ func Next(ctx context.Context, p Params, phase pki.Phase, l *ledger.Ledger) (pki
 	return g, WritePhases(ctx, p.Name, p.Dir, l)
 }
 
+func makeDirs(p Params) error {
+	if err := os.MkdirAll(p.KeyDir, keyDirMode(p)); err != nil {
+		return err
+	}
+	return os.MkdirAll(p.Dir, 0o755) //nolint:gosec // G301: public files, committed with the configuration
+}
+
 // writeGeneration writes the three files of a generation, the key first, and
 // gives the paths of those that were written.
 func writeGeneration(p Params, number int, sealed []byte, cert *x509.Certificate, list *x509.RevocationList) ([]string, error) {
-	if err := os.MkdirAll(p.KeyDir, keyDirMode(p)); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(p.Dir, 0o755); err != nil { //nolint:gosec // G301: public files, committed with the configuration
+	if err := makeDirs(p); err != nil {
 		return nil, err
 	}
 	var written []string

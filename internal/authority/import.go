@@ -22,6 +22,12 @@ type ImportParams struct {
 	Chain []byte // PEM: the issuing certificate, then its issuers up to a self-signed root
 	Run   string // id of the run, for the audit log; may be empty
 	Now   time.Time
+
+	// Of an authority whose key is here, see ImportSigned and ImportKey.
+	KeyDir     string // of the encrypted key; empty means Dir
+	Passphrase Secret // stays the caller's to wipe
+
+	workFactor int // of scrypt, for tests
 }
 
 // Import brings the certificate of a CA in whose key is elsewhere: as the
@@ -48,6 +54,9 @@ func Import(ctx context.Context, p ImportParams, l *ledger.Ledger) (pki.Authorit
 	have, err := Read(p.Name, p.Dir)
 	if err != nil {
 		return pki.Authority{}, err
+	}
+	if err := stillWaits(p.Dir); err != nil {
+		return fail(err)
 	}
 	number, phase := 1, pki.PhaseIssuing
 	for _, g := range have.Generations {

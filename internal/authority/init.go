@@ -117,6 +117,9 @@ func (p Params) check(ctx context.Context, l *ledger.Ledger) error {
 	if l == nil {
 		return ledger.ErrMissing
 	}
+	if err := stillWaits(p.Dir); err != nil {
+		return err
+	}
 	known, err := l.Generations(ctx, p.Name)
 	if err != nil {
 		return err

@@ -4,6 +4,8 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"math/big"
@@ -32,6 +34,26 @@ func (p CAProfile) CommonName() string {
 	return name
 }
 
+// subject is the DER of the subject of a generation.
+func (p CAProfile) subject() ([]byte, error) {
+	if err := CheckLabel(p.Name); err != nil {
+		return nil, err
+	}
+	if p.Organization != "" {
+		if err := CheckSubjectText(p.Organization); err != nil {
+			return nil, fmt.Errorf("organization: %w", err)
+		}
+	}
+	if p.Number < 1 {
+		return nil, errors.New("generations count from 1")
+	}
+	cn := p.CommonName()
+	if err := CheckSubjectText(cn); err != nil {
+		return nil, fmt.Errorf("common name: %w: shorten the organization or the authority's name", err)
+	}
+	return subjectDER(p.Organization, "", cn)
+}
+
 // NewAuthority makes the self-signed certificate of one generation: a CA with
 // path length 0 that may sign certificates and revocation lists. The key
 // should be ECDSA P-256.
@@ -39,35 +61,20 @@ func NewAuthority(now time.Time, p CAProfile, signer crypto.Signer, serial *big.
 	fail := func(err error) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("making generation %d of authority %q: %w", p.Number, p.Name, err)
 	}
-	if err := CheckLabel(p.Name); err != nil {
-		return fail(err)
-	}
-	if p.Organization != "" {
-		if err := CheckSubjectText(p.Organization); err != nil {
-			return fail(fmt.Errorf("organization: %w", err))
-		}
-	}
-	if p.Number < 1 {
-		return fail(errors.New("generations count from 1"))
-	}
 	if p.Lifetime == 0 {
 		p.Lifetime = DefaultCALifetime
 	}
 	if p.Lifetime < 24*time.Hour {
 		return fail(fmt.Errorf("lifetime %s is shorter than a day", p.Lifetime))
 	}
-	cn := p.CommonName()
-	if err := CheckSubjectText(cn); err != nil {
-		return fail(fmt.Errorf("common name: %w: shorten the organization or the authority's name", err))
+	subject, err := p.subject()
+	if err != nil {
+		return fail(err)
 	}
 	if err := checkSerial(serial); err != nil {
 		return fail(err)
 	}
 	if err := CheckKey(signer.Public()); err != nil {
-		return fail(err)
-	}
-	subject, err := subjectDER(p.Organization, "", cn)
-	if err != nil {
 		return fail(err)
 	}
 	keyID, err := KeyID(signer.Public())
@@ -95,4 +102,48 @@ func NewAuthority(now time.Time, p CAProfile, signer crypto.Signer, serial *big.
 		return fail(err)
 	}
 	return cert, nil
+}
+
+// NewAuthorityRequest makes the request (PKCS#10, DER) for one generation whose
+// certificate somebody else signs: a CA with path length 0 that may sign
+// certificates and revocation lists. The lifetime is the signer's choice.
+func NewAuthorityRequest(p CAProfile, signer crypto.Signer) ([]byte, error) {
+	fail := func(err error) ([]byte, error) {
+		return nil, fmt.Errorf("requesting generation %d of authority %q: %w", p.Number, p.Name, err)
+	}
+	subject, err := p.subject()
+	if err != nil {
+		return fail(err)
+	}
+	if err := CheckKey(signer.Public()); err != nil {
+		return fail(err)
+	}
+	keyID, err := KeyID(signer.Public())
+	if err != nil {
+		return fail(err)
+	}
+	template := &x509.CertificateRequest{RawSubject: subject}
+	for _, e := range []struct {
+		id       asn1.ObjectIdentifier
+		critical bool
+		value    any
+	}{
+		{asn1.ObjectIdentifier{2, 5, 29, 19}, true, struct {
+			CA      bool
+			PathLen int
+		}{true, 0}},
+		{oidExtUsage, true, asn1.BitString{Bytes: []byte{0x06}, BitLength: 7}}, // keyCertSign and cRLSign: bits 5 and 6
+		{asn1.ObjectIdentifier{2, 5, 29, 14}, false, keyID},
+	} {
+		der, err := asn1.Marshal(e.value)
+		if err != nil {
+			return fail(err)
+		}
+		template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: e.id, Critical: e.critical, Value: der})
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, template, signer)
+	if err != nil {
+		return fail(err)
+	}
+	return der, nil
 }

@@ -30,6 +30,13 @@ func NewCRL(now time.Time, issuer *x509.Certificate, signer crypto.Signer, numbe
 	if err := checkIssuer(now, issuer, signer, x509.KeyUsageCRLSign); err != nil {
 		return fail(err)
 	}
+	if issuer.KeyUsage == 0 {
+		// Without the extension everything is allowed (RFC 5280, 4.2.1.3); the
+		// library wants to see the bit.
+		free := *issuer
+		free.KeyUsage = x509.KeyUsageCRLSign
+		issuer = &free
+	}
 	if number == 0 {
 		return fail(fmt.Errorf("revocation lists count from 1"))
 	}
@@ -62,6 +69,13 @@ func NewCRL(now time.Time, issuer *x509.Certificate, signer crypto.Signer, numbe
 		return fail(err)
 	}
 	return list, nil
+}
+
+// MayRevoke reports whether a CA may sign revocation lists by its key usage. One
+// made after libvirt's own guide may not: its template names cert_signing_key
+// alone.
+func MayRevoke(issuer *x509.Certificate) bool {
+	return issuer.KeyUsage == 0 || issuer.KeyUsage&x509.KeyUsageCRLSign != 0
 }
 
 // ParseCRLs reads all revocation lists of a PEM file, at most 1 MiB. Nothing
