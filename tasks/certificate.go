@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/virtrust/virtrust/internal/facts"
@@ -36,6 +38,14 @@ type certificate struct {
 	// peers are the other hosts that have to know the new one then.
 	rolling bool
 	peers   []peer
+
+	// read is what leaf parsed last: it is asked several times of one look.
+	read atomic.Pointer[readLeaf]
+}
+
+type readLeaf struct {
+	content []byte
+	leaf    *x509.Certificate
 }
 
 func (b build) certificate(c inventory.Certificate) (*certificate, error) {
@@ -194,11 +204,15 @@ func (c *certificate) Needs() []facts.Query {
 // leaf is the certificate that programs find today.
 func (c *certificate) leaf(h *facts.Host) *x509.Certificate {
 	content, _ := h.Content(c.certPath())
-	b := pki.ParseBundle(content)
-	if len(b.Certs) == 0 {
-		return nil
+	if r := c.read.Load(); r != nil && bytes.Equal(r.content, content) {
+		return r.leaf
 	}
-	return b.Certs[0]
+	r := &readLeaf{content: content}
+	if b := pki.ParseBundle(content); len(b.Certs) > 0 {
+		r.leaf = b.Certs[0]
+	}
+	c.read.Store(r)
+	return r.leaf
 }
 
 // Due is when the certificate in place wants renewal.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -210,6 +211,11 @@ func (f *fleet) close() {
 	f.conns = map[string]*remote.Conn{}
 	_ = f.dialer.Close()
 	f.passwords.wipe()
+	if f.log.Enabled(context.Background(), slog.LevelDebug) {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		f.log.Debug("memory", "allocated_kib", m.TotalAlloc>>10, "from_system_kib", m.Sys>>10)
+	}
 }
 
 // ports are the TLS ports that a host's policy has a listener on.

@@ -70,7 +70,7 @@ func run() (code int) {
 	}()
 	// A run lives for seconds and keeps little: collecting less often costs
 	// some tens of MiB and saves a tenth of the processor's time.
-	debug.SetGCPercent(300)
+	debug.SetGCPercent(500)
 	debug.SetMemoryLimit(softMemory)
 	a := newApp(os.Stdin, os.Stdout, os.Stderr)
 	ctx, stop := interruptible(context.Background(), func() bool { return a.asking.Load() > 0 })

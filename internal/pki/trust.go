@@ -42,7 +42,7 @@ type Generation struct {
 	SubjectKeyID string    `json:"subject_key_id"`    // lower-case hex
 	NotBefore    time.Time `json:"not_before"`
 	NotAfter     time.Time `json:"not_after"`
-	CRL          []byte    `json:"crl,omitempty"`        // DER of the newest full CRL
+	CRL          []byte    `json:"crl,omitempty"`        // DER of the newest full CRL, which [CheckCRL] accepted when it was read
 	CRLNumber    uint64    `json:"crl_number,omitempty"` // 0 when no CRL was made
 	Revoked      []string  `json:"revoked,omitempty"`    // serials as SerialText has them
 

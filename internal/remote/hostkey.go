@@ -29,6 +29,7 @@ type knownHosts struct {
 	once  sync.Once
 	files []string
 	db    *knownhosts.HostKeyDB // nil when there is no file
+	index *knownIndex           // nil where it cannot stand in for db
 	err   error
 }
 
@@ -64,7 +65,9 @@ func (k *knownHosts) load(files []string, optional bool) {
 		open = append(open, f)
 	}
 	if len(open) > 0 {
-		k.db, k.err = knownhosts.NewDB(open...)
+		if k.db, k.err = knownhosts.NewDB(open...); k.err == nil {
+			k.index = newKnownIndex(open)
+		}
 	}
 }
 
@@ -74,6 +77,7 @@ type verifier struct {
 	known   *knownHosts // nil when keys are pinned
 	names   []string    // "host:port", in the order in which they are looked up
 	revoked []ssh.PublicKey
+	keys    []ssh.PublicKey // of the first of names that the index has
 }
 
 func (h *hostKeys) verifier(w *way) (*verifier, error) {
@@ -93,13 +97,19 @@ func (h *hostKeys) verifier(w *way) (*verifier, error) {
 	if v.known, err = h.open(w.KnownHosts, w.optionalKnown); err != nil {
 		return nil, err
 	}
+	for _, n := range w.names {
+		v.names = append(v.names, net.JoinHostPort(strings.ToLower(n), strconv.Itoa(w.Port)))
+	}
 	if w.keyAlias != "" {
 		// OpenSSH looks an alias up as it is, whatever the port.
 		v.names = []string{net.JoinHostPort(w.keyAlias, "22")}
-		return v, nil
 	}
-	for _, n := range w.names {
-		v.names = append(v.names, net.JoinHostPort(strings.ToLower(n), strconv.Itoa(w.Port)))
+	if x := v.known.index; x != nil {
+		for _, n := range v.names {
+			if v.keys = x.find(n); len(v.keys) > 0 {
+				break
+			}
+		}
 	}
 	return v, nil
 }
@@ -130,7 +140,17 @@ func readRevoked(files []string) ([]ssh.PublicKey, error) {
 func (v *verifier) algorithms() []string {
 	secure := ssh.SupportedAlgorithms().HostKeys
 	var out []string
-	if v.known != nil && v.known.db != nil {
+	for _, k := range v.keys {
+		for _, a := range algorithmsOf(k) {
+			if slices.Contains(secure, a) && !slices.Contains(out, a) {
+				out = append(out, a)
+			}
+		}
+	}
+	if len(out) > 0 {
+		return out
+	}
+	if v.known != nil && v.known.db != nil && v.known.index == nil {
 		for _, n := range v.names {
 			for _, a := range v.known.db.HostKeyAlgorithms(n) {
 				if slices.Contains(secure, a) && !slices.Contains(out, a) {
@@ -148,6 +168,14 @@ func (v *verifier) algorithms() []string {
 		}
 	}
 	return out
+}
+
+// algorithmsOf are the algorithms by which a host can prove a key.
+func algorithmsOf(key ssh.PublicKey) []string {
+	if key.Type() == ssh.KeyAlgoRSA {
+		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
+	}
+	return []string{key.Type()}
 }
 
 // anyAddress stands for the peer in look-ups: entries are matched by name and
@@ -173,6 +201,9 @@ func (v *verifier) check(key ssh.PublicKey) error {
 		return v.fail(ClassHostKeyChanged,
 			fmt.Errorf("the host presents the %s key %s, which is not pinned", key.Type(), fp),
 			"compare it with `"+where+"` on the host's console; if it is the same, the pin is old or of another key type: put this fingerprint into host_key")
+	}
+	if v.isKnown(key) {
+		return nil
 	}
 	if v.known.db != nil {
 		check := v.known.db.HostKeyCallback()
@@ -210,6 +241,14 @@ func (v *verifier) check(key ssh.PublicKey) error {
 		fmt.Errorf("the host's %s key %s is not known", key.Type(), fp),
 		fmt.Sprintf("compare it with `%s` on the host's console, then pin it with host_key = [%q] or add this line to %s: %s",
 			where, fp, v.file(), knownhosts.Line([]string{addr}, plainKey(key))))
+}
+
+// isKnown reports whether a plain key is in the index under a name of the host.
+func (v *verifier) isKnown(key ssh.PublicKey) bool {
+	if _, cert := key.(*ssh.Certificate); cert || len(v.keys) == 0 || v.known.index.revoked[string(key.Marshal())] {
+		return false
+	}
+	return slices.ContainsFunc(v.keys, func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), key.Marshal()) })
 }
 
 func (v *verifier) fail(c Class, err error, hint string) error {

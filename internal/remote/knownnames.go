@@ -102,24 +102,34 @@ func ListKnown(path string, guesses []string) (*KnownNames, error) {
 
 // guess finds which name a hashed entry stands for: |1|SALT|HMAC.
 func guess(entry string, names []string) (name string, port int, ok bool) {
-	parts := strings.Split(entry, "|")
-	if len(parts) != 4 || parts[1] != "1" {
-		return "", 0, false
-	}
-	salt, err := base64.StdEncoding.DecodeString(parts[2])
-	if err != nil {
-		return "", 0, false
-	}
-	want, err := base64.StdEncoding.DecodeString(parts[3])
-	if err != nil {
+	salt, want, ok := hashedEntry(entry)
+	if !ok {
 		return "", 0, false
 	}
 	for _, n := range names {
-		h := hmac.New(sha1.New, salt)
-		h.Write([]byte(n))
-		if hmac.Equal(h.Sum(nil), want) {
+		if hmac.Equal(hashName(salt, []byte(n)), want) {
 			return n, 22, true
 		}
 	}
 	return "", 0, false
+}
+
+// hashedEntry reads a name that ssh hashed.
+func hashedEntry(entry string) (salt, sum []byte, ok bool) {
+	parts := strings.Split(entry, "|")
+	if len(parts) != 4 || parts[1] != "1" {
+		return nil, nil, false
+	}
+	salt, err := base64.StdEncoding.DecodeString(parts[2])
+	if err != nil {
+		return nil, nil, false
+	}
+	sum, err = base64.StdEncoding.DecodeString(parts[3])
+	return salt, sum, err == nil
+}
+
+func hashName(salt, name []byte) []byte {
+	h := hmac.New(sha1.New, salt)
+	h.Write(name)
+	return h.Sum(nil)
 }

@@ -52,14 +52,14 @@ func (c *Conn) run(ctx context.Context, e *entry, script []byte, limits Limits) 
 	var streams sync.WaitGroup
 	streams.Go(func() {
 		var over bool
-		if out.Stdout, over = readUpTo(e.stdout(ch), limits.Stdout); over {
+		if out.Stdout, over = readUpTo(e.stdout(ch), limits.Stdout, commonAnswer); over {
 			stdoutErr = fmt.Errorf("%w: stdout, %d bytes", ErrOutputLimit, limits.Stdout)
 			c.abort(stdoutErr)
 		}
 	})
 	streams.Go(func() {
 		stderr := e.stderr(ctx, ch)
-		if out.Stderr, out.StderrTruncated = readUpTo(stderr, limits.Stderr); out.StderrTruncated {
+		if out.Stderr, out.StderrTruncated = readUpTo(stderr, limits.Stderr, 0); out.StderrTruncated {
 			_, _ = io.Copy(io.Discard, stderr)
 		}
 	})
@@ -136,9 +136,14 @@ func awaitEnd(reqs <-chan *ssh.Request) (end ending) {
 	return end
 }
 
-// readUpTo reads r to its end, or to limit bytes; over tells that there was more.
-func readUpTo(r io.Reader, limit int) (data []byte, over bool) {
+// commonAnswer is what a look at a host mostly stays below, in bytes.
+const commonAnswer = 32 << 10
+
+// readUpTo reads r to its end, or to limit bytes; over tells that there was
+// more. There is room for size bytes from the start.
+func readUpTo(r io.Reader, limit, size int) (data []byte, over bool) {
 	var b bytes.Buffer
+	b.Grow(min(limit, size))
 	n, _ := io.Copy(&b, io.LimitReader(r, int64(limit)+1))
 	if n > int64(limit) {
 		b.Truncate(limit)
