@@ -67,7 +67,7 @@ func (s *site) compare(ctx context.Context, renew string) error {
 	}
 	bare := func() (sample, error) {
 		return s.time(ctx, "a bare client", "speed fanout -run true", strings.Join(addresses, "\n"), []int{0},
-			s.self, "fanout", "-identity", l.IdentityFile(), "-parallel", fmt.Sprint(s.hosts), "-run", "true")
+			s.self, "fanout", "-identity", l.IdentityFile(), "-known-hosts", l.KnownHosts(), "-parallel", fmt.Sprint(s.hosts), "-run", "true")
 	}
 	everything, err := s.virtrust(ctx, "apply of everything", nil, "apply", "--yes")
 	if err != nil {

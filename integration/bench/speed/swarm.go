@@ -45,9 +45,10 @@ func (b *bench) swarm(ctx context.Context, n, renewed int) (err error) {
 		return err
 	}
 	w.Replay(true)
-	bare := func() (sample, error) {
-		return s.time(ctx, "a bare handshake", "speed fanout", strings.Join(w.Addresses(), "\n"), []int{0}, s.self, "fanout", "-identity", w.Identity())
+	fanout := func(what string, codes ...int) (sample, error) {
+		return s.time(ctx, what, "speed fanout", strings.Join(w.Addresses(), "\n"), codes, s.self, "fanout", "-identity", w.Identity(), "-known-hosts", w.KnownHosts())
 	}
+	bare := func() (sample, error) { return fanout("a bare handshake", 0) }
 	var counts swarm.Counts
 	still, err := median(b.repeat, bare, func() (sample, error) {
 		w.Counts()
@@ -67,7 +68,12 @@ func (b *bench) swarm(ctx context.Context, n, renewed int) (err error) {
 		return err
 	}
 	w.Hanging(true)
-	hanging, err := s.virtrust(ctx, fmt.Sprintf("plan, %d hosts hang", max(1, n/100)), []int{3}, "plan")
+	hang := fmt.Sprintf(", %d hosts hang", max(1, n/100))
+	hanging, err := s.virtrust(ctx, "plan"+hang, []int{3}, "plan")
+	if err != nil {
+		return err
+	}
+	bareHanging, err := fanout("a bare handshake"+hang, 1)
 	if err != nil {
 		return err
 	}
@@ -93,7 +99,7 @@ func (b *bench) swarm(ctx context.Context, n, renewed int) (err error) {
 	for _, r := range []*sample{&renewal, &one} {
 		r.command = strings.ReplaceAll(r.command, "@"+limit, "@FILE")
 	}
-	table(still[:1], slices.Concat(still[1:], []sample{hanging, everything, renewal, one}, still[:1]))
+	table(still[:1], slices.Concat(still[1:], []sample{hanging, everything, renewal, one}, still[:1], []sample{bareHanging}))
 	fmt.Printf("A plan costs a host %s round trips without TCP's own, %.1f channels, %d bytes to it and %d from it. ",
 		trips(told.errs), per(counts.Channels, n), counts.Received/int64(n), counts.Sent/int64(n))
 	fmt.Printf("Of a renewal's memory, opening the CA key takes what is the peak for one host.\n\n")

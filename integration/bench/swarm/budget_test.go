@@ -24,6 +24,8 @@ const (
 	planFromHost  = 48_000
 	applyChannels = 7 // beside the plan's: lock, stage, upload, switch, prove, end
 	applyToHost   = 120_000
+	planKiB       = 600      // that the program allocates for a host, freed or not
+	planPeakKiB   = 64 << 10 // that it takes from the system for few hosts
 )
 
 const policy = `authority "libvirt" {
@@ -49,7 +51,22 @@ policy "standard" {
 }
 `
 
-var tripsOf = regexp.MustCompile(`round_trips=(\d+)`)
+var (
+	tripsOf  = regexp.MustCompile(`round_trips=(\d+)`)
+	memoryOf = regexp.MustCompile(`allocated_kib=(\d+) from_system_kib=(\d+)`)
+)
+
+// memory is what a run says that it allocated and took from the system, in KiB.
+func memory(t *testing.T, log string) (allocated, system int) {
+	t.Helper()
+	m := memoryOf.FindStringSubmatch(log)
+	if m == nil {
+		t.Fatalf("no word of memory:\n%s", log)
+	}
+	allocated, _ = strconv.Atoi(m[1])
+	system, _ = strconv.Atoi(m[2])
+	return allocated, system
+}
 
 func TestBudgets(t *testing.T) {
 	t.Parallel()
@@ -118,6 +135,16 @@ func TestBudgets(t *testing.T) {
 	slices.Sort(trips)
 	if n := trips[hosts/2]; n > planTrips {
 		t.Errorf("a look took %d round trips, %d are the budget", n, planTrips)
+	}
+
+	allocated, system := memory(t, log)
+	_, log = run("plan", "--verbose", "--limit", "node1")
+	s.Counts()
+	first, _ := memory(t, log)
+	each := (allocated - first) / (hosts - 1)
+	t.Logf("a plan allocates %d KiB for each further host and takes %d KiB from the system", each, system)
+	if each > planKiB || system > planPeakKiB {
+		t.Errorf("%d KiB for each further host and %d KiB from the system, %d and %d are the budget", each, system, planKiB, planPeakKiB)
 	}
 
 	// Said again from memory, a plan has the same answers and needs no shell.
