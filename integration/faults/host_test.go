@@ -33,10 +33,17 @@ systemctl reset-failed >/dev/null 2>&1 || :
 
 // aroundAdmin puts a program before virt-admin: /usr/sbin is first in PATH.
 func aroundAdmin(body string) string {
-	return "printf '#!/bin/sh\\n" + body + "\\n' >/usr/sbin/virt-admin; chmod 0755 /usr/sbin/virt-admin\n"
+	return "printf '%s\\n' '#!/bin/sh' '" + body + "' >/usr/sbin/virt-admin; chmod 0755 /usr/sbin/virt-admin\n"
 }
 
 const noAdmin = "rm -f /usr/sbin/virt-admin\n"
+
+// killsItsScript ends who asks for a reload: timeout, the subshell, the script.
+const killsItsScript = `case "$1" in server-update-tls) ;; *) exec /usr/bin/virt-admin "$@" ;; esac
+rm -f /usr/sbin/virt-admin
+above() { sed -n "s/^PPid:.//p" /proc/$1/status; }
+a=$PPID; b=$(above $a); c=$(above $b)
+kill -KILL $c $b $a`
 
 // inTheWay replaces a path by something else.
 func inTheWay(path, something string) (string, string) {
@@ -80,6 +87,7 @@ func hostFaults() []hostFault {
 		hostFault{kind: "libvirtd starts and serves nothing", make: dropIn(`[Service]\nType=simple\nExecStart=\nExecStart=/bin/sleep 1000\n`), undo: noDropIn + "systemctl restart libvirtd.service\n", scenarios: []scenario{settings, onboarding}, down: true, blocks: true},
 		hostFault{kind: "libvirtd is masked", make: "systemctl mask --runtime libvirtd.service >/dev/null 2>&1\n", undo: noDropIn, scenarios: []scenario{settings, onboarding}, before: true, down: true, blocks: true},
 		hostFault{kind: "libvirtd is killed during its reload", make: aroundAdmin(`rm -f /usr/sbin/virt-admin; systemctl kill -s KILL libvirtd.service; exit 1`), undo: noAdmin, scenarios: []scenario{renewal}, before: true, down: true},
+		hostFault{kind: "the script is killed while new clients wait", make: aroundAdmin(killsItsScript), undo: noAdmin, scenarios: []scenario{renewal}, before: true},
 		hostFault{kind: "virt-admin fails", make: aroundAdmin("exit 1"), undo: noAdmin, scenarios: []scenario{renewal, adoption}, before: true, down: true},
 		hostFault{kind: "virt-admin hangs", make: aroundAdmin("exec sleep 300"), undo: noAdmin, scenarios: []scenario{renewal}, down: true},
 	)

@@ -31,6 +31,7 @@ const (
 	stall      = "nothing passes from operation n on"
 	killBefore = "SIGKILL before operation n"
 	killAfter  = "SIGKILL after operation n"
+	killThere  = "SIGKILL during the switch"
 	interrupt1 = "SIGINT at operation n"
 	interrupt2 = "SIGINT twice at operation n"
 	terminate1 = "SIGTERM at operation n"

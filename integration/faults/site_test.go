@@ -361,9 +361,14 @@ func (s *site) snapshot() map[string]string {
 	return m
 }
 
+// leftovers are what no run may leave behind, on disk or in libvirtd's memory.
 func (s *site) leftovers() []string {
 	var l []string
 	s.ask(&l, "leftovers")
+	if wrong := s.must(`m=$(sed -n 's/^max_clients *= *//p' /etc/libvirt/libvirtd.conf)
+		virt-admin server-clients-info libvirtd | grep -e '^nclients_max' -e '^nclients_unauth_max' | grep -v -x -e "nclients_max  *: ${m:-5000}" -e 'nclients_unauth_max  *: 20' || :`); wrong != "" {
+		l = append(l, "libvirtd's limits: "+wrong)
+	}
 	return l
 }
 

@@ -13,7 +13,6 @@ import (
 // row is one line of the table.
 type row struct {
 	runs, missed int
-	races        int // handshakes that libvirtd's own reload refused
 	results      map[string]int
 	violations   map[string]int
 }
@@ -49,7 +48,6 @@ func record(t testing.TB, o *outcome) {
 	} else {
 		r.missed++
 	}
-	r.races += o.reloadRace
 	for _, f := range o.findings {
 		r.violations[f.class]++
 		t.Errorf("%s: %s, %s, n=%d, struck %v, recovery by %s: %s: %s\n  %s\n  %s\n  journal: %s\n  and in the end: %s", o.site, o.scenario.name, o.fault.kind, o.fault.n, o.struck, o.recovery, f.class, f.text,
@@ -74,13 +72,12 @@ func writeTable() error {
 	defer table.Unlock()
 	var b strings.Builder
 	b.WriteString("| fault | change | faulted runs | results | violations |\n|---|---|---:|---|---|\n")
-	runs, violations, races := 0, 0, 0
+	runs, violations := 0, 0
 	for _, k := range slices.Sorted(maps.Keys(table.rows)) {
 		r := table.rows[k]
 		kind, change, _ := strings.Cut(k, " | ")
 		fmt.Fprintf(&b, "| %s | %s | %d | %s | %s |\n", kind, change, r.runs, counts(r.results), counts(r.violations))
 		runs += r.runs
-		races += r.races
 		for _, n := range r.violations {
 			violations += n
 		}
@@ -92,7 +89,6 @@ func writeTable() error {
 			b.WriteString(c + "\n")
 		}
 	}
-	fmt.Fprintf(&b, "\nHandshakes that libvirtd itself refused because its reload ran before they had begun (`No supported cipher suites` in its journal; TestReloadAlone shows the same without virtrust): %d. They are counted here and not as violations.\n", races)
 	for _, n := range table.notes {
 		b.WriteString("\n" + n + "\n")
 	}

@@ -176,7 +176,7 @@ fi
 	case $(systemctl is-active "$d" 2>/dev/null) in
 	active)
 		# virtqemud has no listener whose files it could read again.
-		if [ -n "$tls_before" ] && [ "$d" != virtqemud.service ] && ! timeout 30 virt-admin server-update-tls "${d%.service}" >/dev/null 2>&1 </dev/null; then
+		if [ -n "$tls_before" ] && [ "$d" != virtqemud.service ] && ! reload "$d"; then
 			if job; then
 				pending="a guest's job runs and $d does not reload"
 				note "revert-pending $pending"

@@ -30,12 +30,14 @@ var (
 	revertBody string
 	//go:embed console.sh
 	consoleScript string
+	//go:embed reload.sh
+	reloadScript string
 	//go:embed end.sh
 	endScript string
 )
 
 // revertScript is the reverter as it lies on the host, with all that it calls.
-var revertScript = consoleScript + revertBody
+var revertScript = consoleScript + reloadScript + revertBody
 
 // Classes of the host transaction's errors.
 const (

@@ -23,6 +23,7 @@ func (s *Session) Switch(ctx context.Context) error {
 	b.WriteString(s.head(nonce))
 	b.WriteString("ours\n")
 	b.WriteString(consoleScript)
+	b.WriteString(reloadScript)
 	b.WriteString(switchScript)
 	q := facts.Quote
 	for _, p := range slices.Sorted(maps.Keys(s.staged.sums)) {

@@ -258,7 +258,7 @@ do_activate() { # step, unit, how
 	*) return 0 ;;
 	esac
 	case $3 in
-	reload) out=$(timeout 30 virt-admin server-update-tls "${2%.service}" 2>&1 </dev/null) || fail "$2 does not take the new files: $out" ;;
+	reload) reload "$2" || fail "$2 does not take the new files: $out" ;;
 	restart)
 		systemctl reset-failed "$2" >/dev/null 2>&1 </dev/null
 		lingering "$2"
