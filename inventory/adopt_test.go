@@ -51,7 +51,7 @@ func TestAdoptGroups(t *testing.T) {
 		}
 	}
 	fleet, d := written(t, InitOptions{Hosts: hosts, Migration: MigrationRequired})
-	if len(fleet.Hosts) != 2 || len(fleet.Clusters) != 2 || len(fleet.Authorities) != 2 {
+	if len(fleet.Hosts) != 2 || len(fleet.Clusters) != 2 || len(fleet.Authorities) != 4 {
 		t.Fatalf("%d hosts, %d clusters, %d authorities", len(fleet.Hosts), len(fleet.Clusters), len(fleet.Authorities))
 	}
 	h := fleet.Hosts[0]
@@ -61,8 +61,8 @@ func TestAdoptGroups(t *testing.T) {
 	if h := fleet.Hosts[1]; h.Name != "kvm2" || h.Cluster != "c2nd" || h.SSH.Port != 22 || h.SSH.Identity[0] != "/root/.ssh/fleet" {
 		t.Errorf("kvm2: %+v", h)
 	}
-	if !strings.Contains(strings.Join(d.Notes, " "), "share the authorities") || !bytes.Contains(d.Files[1].Text, []byte("# All clusters share")) {
-		t.Errorf("nothing says that clusters share authorities: %q", d.Notes)
+	if !strings.Contains(strings.Join(d.Notes, " "), "its own authorities") || !bytes.Contains(d.Files[1].Text, []byte("per             = \"cluster\"")) {
+		t.Errorf("nothing says that clusters have their own authorities: %q\n%s", d.Notes, d.Files[1].Text)
 	}
 }
 

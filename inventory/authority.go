@@ -16,7 +16,13 @@ func (l *loader) decodeAuthorities() {
 			v := Authority{Name: i.name, Source: sourceRange(d.node.rng)}
 			v.Kind = r.word("kind", "local", "local", "exec", "offline", "step", "vault")
 			r.external(&v)
-			r.word("per", "fleet", "fleet")
+			if r.word("per", "fleet", "fleet", "cluster") == "cluster" {
+				if v.External() {
+					r.bad = true
+					l.errorAt(d.node.attrs["per"].expr.Range(), "Authority of each cluster elsewhere", fmt.Sprintf("An authority of kind %q is one CA. Declare one for each cluster, and bind them in a policy of its own.", v.Kind))
+				}
+				l.spread[v.Name] = &perCluster{d.node, map[string]bool{}}
+			}
 			org, at, ok := r.text("organization", "")
 			if err := checkOrganization(org, v.Name); ok && err != nil {
 				r.problem(at, "Unfit organization", "It becomes part of certificates' subjects. "+sentence(err.Error()))
@@ -38,7 +44,7 @@ func (l *loader) decodeAuthorities() {
 			v.Directory = filepath.Join(l.fleet.Dir, "authorities", v.Name)
 			v.KeyDirectory = r.localPath("key_directory", v.Directory)
 			l.fleet.Authorities = append(l.fleet.Authorities, v)
-			if !r.bad && plainName.MatchString(v.Name) {
+			if !r.bad && plainName.MatchString(v.Name) && l.spread[v.Name] == nil {
 				l.noteFiles(&v, d.node)
 			}
 		}

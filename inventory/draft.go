@@ -11,9 +11,8 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// sharedNote is told, and stands in policy.hcl, where several clusters share
-// the authorities.
-const sharedNote = "All clusters share the authorities: who takes over one host can log in to libvirt on every host of every cluster. To keep them apart, declare authorities for each cluster and bind them in a policy of its own: authorities = { libvirt = authority.NAME, qemu = authority.NAME }."
+// apartNote is told where there are several clusters.
+const apartNote = "Each cluster gets its own authorities (per = \"cluster\"): who takes over a host can log in to libvirt on the hosts of its own cluster alone, and guests do not migrate to another one. With per = \"fleet\" all clusters share them."
 
 // clusters lists the clusters in the order of their first hosts.
 func (o *InitOptions) clusters() []string {
@@ -175,11 +174,6 @@ func (h *InitHost) write(body *hclwrite.Body, common login) {
 func (o *InitOptions) policy() []byte {
 	f := hclwrite.NewEmptyFile()
 	body := f.Body()
-	if len(o.clusters()) > 1 {
-		body.AppendUnstructuredTokens(comment("# All clusters share these authorities: who takes over one host can log in to"))
-		body.AppendUnstructuredTokens(comment("# libvirt on every host of every cluster. To keep them apart, declare authorities"))
-		body.AppendUnstructuredTokens(comment("# for each cluster and bind them in a policy of its own."))
-	}
 	for _, name := range []string{"libvirt", "qemu"} {
 		a := body.AppendNewBlock("authority", []string{name}).Body()
 		if name == "qemu" {
@@ -190,6 +184,12 @@ func (o *InitOptions) policy() []byte {
 			a.AppendUnstructuredTokens(comment("# prompt | env:NAME | file:PATH | command:… (only with --allow-exec)"))
 		}
 		a.SetAttributeValue("passphrase_from", cty.StringVal("prompt"))
+		if len(o.clusters()) > 1 {
+			if name == "libvirt" {
+				a.AppendUnstructuredTokens(comment("# each cluster its own: who takes over a host cannot log in to another cluster"))
+			}
+			a.SetAttributeValue("per", cty.StringVal("cluster"))
+		}
 		body.AppendNewline()
 	}
 	p := body.AppendNewBlock("policy", []string{"standard"}).Body()

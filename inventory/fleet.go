@@ -138,7 +138,12 @@ type Network struct {
 
 // Authority is a declared certification authority.
 type Authority struct {
-	Name         string `json:"name"`
+	Name string `json:"name"`
+	// Of is the name under which it is declared, where each cluster has its own
+	// (per = "cluster"), and Cluster whose it is; empty otherwise. Name is then
+	// OF-CLUSTER.
+	Of           string `json:"of,omitempty"`
+	Cluster      string `json:"cluster,omitempty"`
 	Kind         string `json:"kind"` // local, exec, offline, step or vault
 	Organization string `json:"organization"`
 	// PassphraseFrom is a reference (prompt, env:NAME, file:PATH,
@@ -249,10 +254,13 @@ type Alias struct {
 type TrustFile struct {
 	Path        string   `json:"path"`
 	Authorities []string `json:"authorities"`
-	CRL         string   `json:"crl,omitempty"`
-	Foreign     string   `json:"foreign"`              // keep | remove
-	NeededFor   string   `json:"needed_for,omitempty"` // as Certificate.NeededFor
-	Source      Range    `json:"source"`
+	// Others are what other clusters have in the place of one of Authorities:
+	// their CAs do not belong into this file.
+	Others    []string `json:"others,omitempty"`
+	CRL       string   `json:"crl,omitempty"`
+	Foreign   string   `json:"foreign"`              // keep | remove
+	NeededFor string   `json:"needed_for,omitempty"` // as Certificate.NeededFor
+	Source    Range    `json:"source"`
 }
 
 // Settings are managed keys of one configuration file of a daemon.
@@ -336,4 +344,17 @@ func (f *Fleet) Authority(name string) (*Authority, bool) {
 		}
 	}
 	return nil, false
+}
+
+// AuthoritiesOf lists the names of the authorities that one block declares: its
+// own, or those of the clusters; none where there is no such block, or no cluster
+// with a host that uses it.
+func (f *Fleet) AuthoritiesOf(name string) []string {
+	var out []string
+	for i := range f.Authorities {
+		if a := &f.Authorities[i]; a.Name == name || a.Of == name {
+			out = append(out, a.Name)
+		}
+	}
+	return out
 }

@@ -110,6 +110,7 @@ func (l *loader) hostPolicy(r *reader, h *Host, cluster *clusterInfo) {
 		return
 	}
 	h.Policy = l.forHost(x, h)
+	l.ofCluster(r, h)
 	for k := range h.Policy.Certificates {
 		c := &h.Policy.Certificates[k]
 		c.DNSNames, c.IPs = l.certificateNames(h, c)

@@ -76,7 +76,7 @@ func NewDraft(o InitOptions) (*Draft, error) {
 	}
 	d.Notes = o.refuseLater()
 	if len(o.clusters()) > 1 {
-		d.Notes = append(d.Notes, sharedNote)
+		d.Notes = append(d.Notes, apartNote)
 	}
 	d.Files = []DraftFile{{"inventory.hcl", o.inventory()}, {"policy.hcl", o.policy()}, {ignoreFile, []byte(".virtrust/\n")}}
 	if err := d.check(); err != nil {

@@ -51,6 +51,7 @@ type loader struct {
 
 	windows     map[string]Window
 	windowsUsed map[string]bool
+	spread      map[string]*perCluster // authorities by their declared names
 }
 
 // Load reads the configuration of a directory: all *.hcl and *.hcl.json
@@ -76,6 +77,7 @@ func Load(dir string, opts Options) (*Fleet, Diagnostics) {
 
 		windows:     map[string]Window{},
 		windowsUsed: map[string]bool{},
+		spread:      map[string]*perCluster{},
 	}
 	l.load(dir, opts)
 	l.diags.finish()
@@ -212,6 +214,7 @@ func (l *loader) decode() {
 	l.decodeFleet()
 	l.decodeClusters()
 	l.decodeHosts()
+	l.spreadAuthorities()
 	l.decodeRemoved()
 	l.firewallSources()
 }

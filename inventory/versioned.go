@@ -18,7 +18,6 @@ var laterValues = map[string]string{
 	"template=ovirt":      `Use template = "libvirt".`,
 	"kind=acme":           `Use kind = "exec" with a program that speaks ACME.`,
 	"kind=pkcs11":         `Use kind = "exec" with a program that uses the token.`,
-	"per=cluster":         `Declare one authority for each cluster.`,
 	"scope=nic":           `Use scope = "host", the default, or one certificate block for each network.`,
 	"listener=spice":      `Remove the block.`,
 }

@@ -52,6 +52,11 @@ func (b build) crlFile(t inventory.TrustFile) (*crlFile, error) {
 			out.revokes = out.revokes || len(l.RevokedCertificateEntries) > 0
 		}
 	}
+	others, err := b.othersOf(t)
+	if err != nil {
+		return nil, err
+	}
+	out.ours = append(out.ours, others...)
 	return out, nil
 }
 

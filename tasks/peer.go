@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/virtrust/virtrust/internal/pki"
 	"github.com/virtrust/virtrust/inventory"
 	"github.com/virtrust/virtrust/plan"
 )
@@ -61,4 +62,25 @@ func (b build) others(is func(*inventory.Host) bool) []peer {
 		}
 	}
 	return out
+}
+
+// Dials reports whether policy lets a client on one host log in to libvirt of
+// another: each has an authority of the other's in its bundle. Where a policy
+// has no such certificate, what is on the host decides, and the answer is yes.
+func Dials(from, to *inventory.Host) bool {
+	knows := func(h *inventory.Host, authority string) bool {
+		for _, t := range h.Policy.Trusts {
+			if t.Path == libvirtTrust {
+				return slices.Contains(t.Authorities, authority)
+			}
+		}
+		return true
+	}
+	for _, c := range from.Policy.Certificates {
+		if c.Install.Directory == libvirtDir && slices.Contains(c.Usages, string(pki.UsageClient)) && !knows(to, c.Authority) {
+			return false
+		}
+	}
+	server, ok := build{host: to}.serverOf()
+	return !ok || knows(from, server.Authority)
 }

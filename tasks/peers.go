@@ -51,6 +51,9 @@ func Between(from, to End) Route {
 		Forced:    readMigrationConf(from.Seen).force || conf.force,
 	}
 	r.Blocked = control(from, to)
+	if len(r.Blocked) > 0 && !(Dials(from.Host, to.Host) && Dials(to.Host, from.Host)) {
+		r.Blocked = slices.Insert(r.Blocked, 0, "by policy "+from.Host.Name+" and "+to.Host.Name+" do not trust each other's authority (per = \"cluster\" keeps clusters apart)")
+	}
 	address, names, problem := dataAddress(from, to, conf)
 	if problem != "" {
 		r.Blocked = append(r.Blocked, problem)

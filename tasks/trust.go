@@ -24,6 +24,9 @@ type trustFile struct {
 	port     int
 	// aging are generations that sign no more: they leave when they expire.
 	aging []*x509.Certificate
+	// others are those that other clusters have: they leave last, because what
+	// the host shows until then may be signed by one of them.
+	others []*x509.Certificate
 	// of are, by certificate, the authority, and what a drop of it waits for.
 	of map[string]former
 }
@@ -65,6 +68,27 @@ func (b build) trustFile(t inventory.TrustFile) (plan.Task, error) {
 			}
 		}
 	}
+	others, err := b.othersOf(t)
+	if err != nil {
+		return nil, err
+	}
+	out.others, out.ours = others, append(out.ours, others...)
+	return out, nil
+}
+
+// othersOf lists what other clusters have in the place of a file's authorities.
+func (b build) othersOf(t inventory.TrustFile) ([]*x509.Certificate, error) {
+	var out []*x509.Certificate
+	for _, name := range t.Others {
+		a, _ := b.trust.Authority(name)
+		for _, g := range a.Generations {
+			c, err := g.Certificate() // a root above it may be that of this cluster's, too
+			if err != nil {
+				return nil, fmt.Errorf("authority %q: %w", name, err)
+			}
+			out = append(out, c)
+		}
+	}
 	return out, nil
 }
 
@@ -92,8 +116,8 @@ func (b build) signedBy(authority string) string {
 // until every peer has left the generations that go.
 type bundles struct {
 	seen, want *pki.Bundle
-	first      *pki.Bundle     // want, where nothing waits
-	drop       *plan.Condition // of the step from first to want; nil where nothing waits
+	first      *pki.Bundle     // want, where nothing leaves last
+	drop       *plan.Condition // of the step from first to want; nil where it waits for nobody
 	foreign    []*x509.Certificate
 }
 
@@ -113,7 +137,12 @@ func (t *trustFile) wanted(h *facts.Host, now time.Time) bundles {
 	}
 	b.want, _ = pki.Merge(have, wish, t.ours)
 	b.first = b.want
+	stays := len(wish)
 	for _, c := range b.seen.Certs {
+		if slices.ContainsFunc(t.others, c.Equal) && !now.After(c.NotAfter) && !b.want.Contains(c) {
+			wish = append(wish, c)
+			continue
+		}
 		f, ours := t.of[string(c.Raw)]
 		// One that has expired goes at once: it keeps libvirtd from starting.
 		if !ours || now.After(c.NotAfter) || b.want.Contains(c) {
@@ -123,7 +152,7 @@ func (t *trustFile) wanted(h *facts.Host, now time.Time) bundles {
 			b.drop, wish = d, append(wish, c)
 		}
 	}
-	if b.drop != nil {
+	if len(wish) > stays {
 		b.first, _ = pki.Merge(have, wish, t.ours)
 	}
 	return b
@@ -177,7 +206,7 @@ func (t *trustFile) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Findin
 	if t.reload && meta.Reason != "" {
 		ops = append(ops, t.activate(h, meta, b.first))
 	}
-	if b.drop != nil {
+	if !b.first.Equal(b.want) {
 		meta = plan.Meta{Task: id, Wave: plan.WaveClose, Reason: t.changes(b.first, b.want), When: b.drop}
 		ops = append(ops, t.write(meta, before, b.want))
 		if t.reload {

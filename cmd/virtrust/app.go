@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +45,7 @@ type app struct {
 	now      func() time.Time
 	lines    *bufio.Reader // of in, for answers
 	asking   atomic.Int32  // questions that wait for an answer
+	told     told          // passphrases that several authorities share
 	running  *progress     // of an apply to many hosts
 }
 
@@ -204,6 +206,12 @@ func (a *app) load(notes bool) (*inventory.Fleet, error) {
 // secretOptions says how references of the configuration are resolved.
 func (a *app) secretOptions(fleet *inventory.Fleet, name string, confirm bool) authority.Options {
 	o := authority.Options{Prompt: a.prompt, Label: "Passphrase of authority " + name, Confirm: confirm, AllowExec: a.exec, Dir: fleet.Dir, Stderr: a.err}
+	if d, ok := fleet.Authority(name); ok && d.Of != "" {
+		o.Label = "Passphrase of authority " + d.Of + " of every cluster"
+		o.Prompt = func(ctx context.Context, label string, confirm bool) (authority.Secret, error) {
+			return a.once(ctx, d.Of, label, confirm)
+		}
+	}
 	for _, au := range fleet.Authorities {
 		if n, ok := authority.EnvReference(au.SecretFrom()); ok {
 			o.HideEnv = append(o.HideEnv, n)

@@ -233,16 +233,12 @@ func (r *applyRun) peers(host string, n int) []plan.Peer {
 	if !ok || len(me.Policy.Listeners) == 0 {
 		return nil
 	}
-	mine := tasks.Authorities(me)
 	r.doneMu.Lock()
 	defer r.doneMu.Unlock()
 	var out []plan.Peer
 	for i := range r.Hosts {
 		h := &r.Hosts[i]
-		if len(out) == n || h.Name == host || !r.done[h.Name] || h.Away != nil {
-			continue
-		}
-		if !slices.ContainsFunc(tasks.Authorities(h), func(a string) bool { return slices.Contains(mine, a) }) {
+		if len(out) == n || h.Name == host || !r.done[h.Name] || h.Away != nil || !tasks.Dials(h, me) {
 			continue
 		}
 		out = append(out, remote.Peer{Host: h.Name, Port: me.Policy.Listeners[0].Port, Conn: func(ctx context.Context) (*remote.Conn, error) { return r.conn(ctx, h) }})

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -132,4 +134,28 @@ func silence(fd int) error {
 	}
 	t.Lflag &^= unix.ECHO
 	return unix.IoctlSetTermios(fd, unix.TCSETS, t)
+}
+
+// told are passphrases that a person is asked for once, by what they are for.
+type told struct {
+	mu   sync.Mutex
+	have map[string]authority.Secret
+}
+
+// once asks a person for a secret the first time, and gives a copy of the answer
+// from then on. The answer is kept until the end of the program.
+func (a *app) once(ctx context.Context, key, label string, confirm bool) (authority.Secret, error) {
+	a.told.mu.Lock()
+	defer a.told.mu.Unlock()
+	if _, ok := a.told.have[key]; !ok {
+		s, err := a.prompt(ctx, label, confirm)
+		if err != nil {
+			return s, err
+		}
+		if a.told.have == nil {
+			a.told.have = map[string]authority.Secret{}
+		}
+		a.told.have[key] = s
+	}
+	return authority.NewSecret(slices.Clone(a.told.have[key].Bytes())), nil
 }

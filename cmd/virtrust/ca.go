@@ -25,8 +25,9 @@ func (a *app) caInitCmd() *cobra.Command {
 		Use:   "init [NAME...]",
 		Short: "Make the first generation of authorities",
 		Long: `Makes the key and certificate of every authority that the configuration declares
-and that has no files yet, or of those named. The key is encrypted with the
-passphrase of the authority's passphrase_from. Nothing is ever overwritten.`,
+and that has no files yet, or of those named; where each cluster has its own, those
+that are missing. The key is encrypted with the passphrase of the authority's
+passphrase_from. Nothing is ever overwritten.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			inv, err := a.load(false)
 			if err != nil {
@@ -89,11 +90,22 @@ func toInit(inv *inventory.Fleet, names []string) ([]*inventory.Authority, error
 	var out []*inventory.Authority
 	if len(names) > 0 {
 		for _, n := range names {
-			d, ok := inv.Authority(n)
-			if !ok {
-				return nil, &hinted{fmt.Errorf("authority %q is not in the configuration", n), "declare it: authority \"" + n + "\" { … }"}
+			own := inv.AuthoritiesOf(n)
+			if len(own) == 0 {
+				own = []string{n}
 			}
-			out = append(out, d)
+			for _, name := range own {
+				d, err := declared(inv, name)
+				if err != nil {
+					return nil, err
+				}
+				// Of all clusters' those that lack one; of a name that is one, it.
+				if have, err := authority.Read(d.Name, d.Directory); err != nil {
+					return nil, err
+				} else if d.Name == n || len(have.Generations) == 0 {
+					out = append(out, d)
+				}
+			}
 		}
 		return out, nil
 	}

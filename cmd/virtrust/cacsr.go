@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -97,9 +98,11 @@ func (a *app) requestCertificate(c *cobra.Command, inv *inventory.Fleet, d *inve
 
 // declared is an authority of the configuration.
 func declared(inv *inventory.Fleet, name string) (*inventory.Authority, error) {
-	d, ok := inv.Authority(name)
-	if !ok {
-		return nil, &hinted{fmt.Errorf("authority %q is not in the configuration", name), "declare it: authority \"" + name + "\" { … }"}
+	if d, ok := inv.Authority(name); ok {
+		return d, nil
 	}
-	return d, nil
+	if own := inv.AuthoritiesOf(name); len(own) > 0 {
+		return nil, &hinted{fmt.Errorf("each cluster has its own authority %q", name), "name one of them: " + strings.Join(own, ", ")}
+	}
+	return nil, &hinted{fmt.Errorf("authority %q is not in the configuration", name), "declare it: authority \"" + name + "\" { … }"}
 }

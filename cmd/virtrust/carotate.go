@@ -81,10 +81,11 @@ type rotationResult struct {
 }
 
 func (r *rotation) step(ctx context.Context, name string) error {
-	var ok bool
-	if r.decl, ok = r.Fleet.Authority(name); !ok {
-		return fmt.Errorf("authority %q is not in the configuration", name)
+	var err error
+	if r.decl, err = declared(r.Fleet, name); err != nil {
+		return err
 	}
+	var ok bool
 	if r.public, ok = r.trust.Authority(name); !ok {
 		return r.ready(r.every())
 	}
@@ -373,8 +374,8 @@ host of the row can log in to the host of the column.`,
 				return err
 			}
 			defer f.close()
-			if _, ok := f.Fleet.Authority(args[0]); !ok {
-				return fmt.Errorf("authority %q is not in the configuration", args[0])
+			if _, err := declared(f.Fleet, args[0]); err != nil {
+				return err
 			}
 			p, err := f.plan(c.Context(), f.concerned(args[0]), false)
 			if err != nil {

@@ -157,11 +157,11 @@ func (f *fleet) issuing(name string) (int, bool) {
 
 // issue signs a certificate outside the fleet, in a run of its own.
 func (f *fleet) issue(ctx context.Context, o issueFlags, p pki.Profile, csr *pki.CSR) (leaf *x509.Certificate, err error) {
-	d, ok := f.Fleet.Authority(o.authority)
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("authority %q is not in the configuration", o.authority)
-	case d.External():
+	d, err := declared(f.Fleet, o.authority)
+	if err != nil {
+		return nil, err
+	}
+	if d.External() {
 		return nil, &hinted{fmt.Errorf("authority %q is of kind %s: its certificates are signed elsewhere", d.Name, d.Kind), "ask the people who run it to sign the request"}
 	}
 	r, err := f.revoker(ctx)

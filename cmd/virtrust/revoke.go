@@ -53,8 +53,12 @@ an apply has made it a new one, that host cannot reach the others.`,
 			name := ""
 			if len(args) == 1 {
 				name = args[0]
+				d, err := declared(f.Fleet, name)
+				if err != nil {
+					return err
+				}
 				if _, ok := f.trust.Authority(name); !ok {
-					return fmt.Errorf("authority %q is not in the configuration, or has no files yet", name)
+					return &hinted{fmt.Errorf("authority %q has no certificate yet", name), "run `virtrust " + makes(d) + "`"}
 				}
 			}
 			var todo []plan.Revocation
@@ -128,14 +132,23 @@ list ends; the next apply or renew brings it to the hosts.`,
 				return err
 			}
 			defer r.close()
+			named := map[string]bool{}
 			for _, n := range args {
-				if _, ok := f.trust.Authority(n); !ok {
-					return fmt.Errorf("authority %q is not in the configuration, or has no files yet", n)
+				own := f.AuthoritiesOf(n)
+				if len(own) == 0 {
+					_, err := declared(f.Fleet, n)
+					return err
+				}
+				for _, name := range own {
+					if _, ok := f.trust.Authority(name); !ok {
+						return fmt.Errorf("authority %q has no certificate yet", name)
+					}
+					named[name] = true
 				}
 			}
 			var todo []signing
 			for _, au := range f.trust.Authorities {
-				if d, ok := f.Fleet.Authority(au.Name); len(args) > 0 && !slices.Contains(args, au.Name) || ok && d.External() {
+				if d, ok := f.Fleet.Authority(au.Name); len(args) > 0 && !named[au.Name] || ok && d.External() {
 					continue
 				}
 				for _, g := range au.Trusted() {

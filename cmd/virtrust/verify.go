@@ -154,7 +154,7 @@ func (f *fleet) dials(ctx context.Context, hosts []*inventory.Host, pairs string
 	for i, from := range hosts {
 		for j, to := range hosts {
 			apart := (j - i + len(hosts)) % len(hosts)
-			if i == j || len(to.Policy.Listeners) == 0 || len(from.Policy.Listeners) == 0 || pairs == "ring" && apart > 2 {
+			if i == j || len(to.Policy.Listeners) == 0 || len(from.Policy.Listeners) == 0 || pairs == "ring" && apart > 2 || !tasks.Dials(from, to) {
 				continue
 			}
 			for _, addr := range dialled(to) {
