@@ -29,7 +29,7 @@ func TestLife(t *testing.T) {
 		name string
 		do   func(*testing.T, *site)
 	}{
-		{"renewal", renewal}, {"window", window}, {"backoff", backoff}, {"revocation", revocation}, {"leaving", leaving}, {"expired", expired}, {"ended", ended},
+		{"renewal", renewal}, {"window", window}, {"backoff", backoff}, {"revocation", revocation}, {"leaving", leaving}, {"expired", expired}, {"ended", ended}, {"company", company},
 	}
 	for _, p := range parts {
 		if !t.Run(p.name, func(t *testing.T) { p.do(t, s) }) {
