@@ -48,7 +48,7 @@ func (r *applyRun) open(ctx context.Context, command string) error {
 	l, err := ledger.Open(ctx, r.LedgerPath, mode, ledger.WithClock(r.app.now))
 	if err != nil {
 		if errors.Is(err, ledger.ErrMissing) {
-			return &exitCode{exitRefused, &hinted{err, "apply needs the ledger of these authorities: copy it to " + r.LedgerPath}}
+			return noLedger(err, "apply needs the ledger of these authorities", r.LedgerPath)
 		}
 		return err
 	}

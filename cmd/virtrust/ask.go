@@ -61,7 +61,7 @@ func (a *app) ask(ctx context.Context, question string) (string, error) {
 // approve asks for a plain yes.
 func (a *app) approve(ctx context.Context, question string) error {
 	if !a.inTerm {
-		return &exitCode{exitNotApproved, &hinted{errors.New("not approved: there is no terminal to ask on"), "give --yes, or apply a saved plan"}}
+		return &exitCode{exitNotApproved, &hinted{errors.New("not approved: there is no terminal to ask on"), "read what would be done, and give --yes"}}
 	}
 	text, err := a.ask(ctx, "\n"+question+" Only \"yes\" goes on: ")
 	if err != nil && !errors.Is(err, io.EOF) {

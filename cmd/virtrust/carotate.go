@@ -97,7 +97,7 @@ func (r *rotation) step(ctx context.Context, name string) error {
 	l, err := ledger.Open(ctx, r.LedgerPath, ledger.Existing, ledger.WithClock(r.app.now))
 	if err != nil {
 		if errors.Is(err, ledger.ErrMissing) {
-			return &exitCode{exitRefused, &hinted{err, "the ledger of these authorities is needed: copy it to " + r.LedgerPath}}
+			return noLedger(err, "the ledger of these authorities is needed", r.LedgerPath)
 		}
 		return err
 	}

@@ -186,7 +186,7 @@ func (a *app) readLedger(ctx context.Context, inv *inventory.Fleet) (*ledger.Led
 		l, err = ledger.Open(ctx, inv.LedgerPath, ledger.Existing, ledger.WithClock(a.now))
 	}
 	if errors.Is(err, ledger.ErrMissing) {
-		return nil, &hinted{err, "what was issued is recorded in the ledger of these authorities: copy it to " + inv.LedgerPath + "; without any copy: virtrust ledger rebuild"}
+		return nil, noLedger(err, "what was issued is recorded in the ledger of these authorities", inv.LedgerPath)
 	}
 	return l, err
 }

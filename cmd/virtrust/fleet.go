@@ -445,3 +445,8 @@ func classify(err error) plan.Failure {
 	}
 	return f
 }
+
+// noLedger refuses what cannot be done without the ledger, and says how to get it.
+func noLedger(err error, why, path string) error {
+	return &exitCode{exitRefused, &hinted{err, why + ": copy it to " + path + "; without any copy: virtrust ledger rebuild"}}
+}

@@ -28,6 +28,9 @@ whoever has the old disks.`,
 			}
 			defer f.close()
 			host := args[0]
+			if ledger.IsOutside(host) {
+				return &hinted{fmt.Errorf("%s is no host: its certificate was issued for who holds the key", host), "to end it: virtrust ca revoke"}
+			}
 			r, err := f.revoker(c.Context())
 			if err != nil {
 				return err

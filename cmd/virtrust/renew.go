@@ -129,14 +129,13 @@ func (r *renewing) event(e event) {
 }
 
 func (r *renewing) run(ctx context.Context, hosts []*inventory.Host) error {
-	refuse := func(err error, hint string) error { return &exitCode{exitRefused, &hinted{err, hint}} }
 	mode := ledger.Existing
 	if r.onlyExternal() {
 		mode = ledger.Create // as for apply
 	}
 	l, err := ledger.Open(ctx, r.LedgerPath, mode, ledger.WithClock(r.app.now))
 	if errors.Is(err, ledger.ErrMissing) {
-		return refuse(err, "renew needs the ledger of these authorities: copy it to "+r.LedgerPath)
+		return noLedger(err, "renew needs the ledger of these authorities", r.LedgerPath)
 	} else if err != nil {
 		return err
 	}

@@ -206,7 +206,7 @@ type signedList struct {
 func (f *fleet) revoker(ctx context.Context) (*revoker, error) {
 	l, err := ledger.Open(ctx, f.LedgerPath, ledger.Existing, ledger.WithClock(f.app.now))
 	if errors.Is(err, ledger.ErrMissing) {
-		return nil, &exitCode{exitRefused, &hinted{err, "revocations are recorded in the ledger of these authorities: copy it to " + f.LedgerPath + "; without any copy: virtrust ledger rebuild"}}
+		return nil, noLedger(err, "revocations are recorded in the ledger of these authorities", f.LedgerPath)
 	} else if err != nil {
 		return nil, err
 	}

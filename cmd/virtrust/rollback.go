@@ -27,7 +27,7 @@ wants the change again: roll the configuration back, too.`,
 				return err
 			}
 			defer f.close()
-			hosts, err := selection{limit: args}.hosts(f.Fleet)
+			hosts, err := selection{limit: args, named: true}.hosts(f.Fleet)
 			if err != nil {
 				return err
 			}

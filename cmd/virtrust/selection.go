@@ -16,13 +16,17 @@ type selection struct {
 	exclude []string
 	// withPeers adds the hosts that conditions name to those that may change.
 	withPeers bool
+	// named says that limit holds the command's own arguments.
+	named bool
 }
 
 // hosts applies the selection. A term that matches no host is an error: an
 // empty selection must never pass for "nothing to do".
 func (s selection) hosts(f *inventory.Fleet) ([]*inventory.Host, error) {
 	in, err := matching(f, s.limit)
-	if err != nil {
+	if err != nil && s.named {
+		return nil, err
+	} else if err != nil {
 		return nil, fmt.Errorf("--limit: %w", err)
 	}
 	out, err := matching(f, s.exclude)

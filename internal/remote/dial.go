@@ -133,6 +133,10 @@ func (d *Dialer) transport(ctx context.Context, w *way) (net.Conn, error) {
 		if o := w.origin(); o != "" {
 			op += " (" + o + ")"
 		}
+		var of *net.OpError
+		if errors.As(err, &of) && (of.Addr == nil || of.Addr.String() == w.address()) {
+			err = of.Err // the rest says the address once more
+		}
 		return nil, &Error{Class: c, Host: w.label(), Op: op, Err: err, Hint: dialHints[c]}
 	}
 	return raw, nil
