@@ -40,9 +40,13 @@ func (b *bench) inLab(ctx context.Context, name, policy, cluster string, specs [
 func (b *bench) siteOf(ctx context.Context, l *lab.Lab, name, policy, cluster string) (*site, error) {
 	hosts := l.Hosts()
 	s := &site{bench: b, dir: filepath.Join(b.dir, name), hosts: len(hosts), lab: l, prefix: l.Command}
-	text := fmt.Sprintf("ssh {\n  known_hosts = %q\n  identity = [%q]\n}\n\ncluster \"rack1\" {\n  policy = policy.standard\n%s}\n", l.KnownHosts(), l.IdentityFile(), cluster)
+	text := fmt.Sprintf("network \"management\" {\n  cidrs = [\"10.77.0.0/24\"]\n}\n\nssh {\n  known_hosts = %q\n  identity = [%q]\n}\n\ncluster \"rack1\" {\n  policy = policy.standard\n%s}\n", l.KnownHosts(), l.IdentityFile(), cluster)
 	for _, h := range hosts {
-		text += fmt.Sprintf("\nhost %q {\n  address = %q\n  cluster = cluster.rack1\n}\n", h.Name, h.FQDN)
+		text += fmt.Sprintf("\nhost %q {\n  address = %q\n  cluster = cluster.rack1\n", h.Name, h.FQDN)
+		if !h.Cheap {
+			text += fmt.Sprintf("\n  nic \"management\" {\n    addresses = [%q]\n  }\n", h.Addresses.Management4)
+		}
+		text += "}\n"
 	}
 	if err := s.write(map[string]string{"inventory.hcl": text, "policy.hcl": policy}); err != nil {
 		return nil, err

@@ -44,7 +44,7 @@ policy "standard" {
 // whole measures hosts with systemd, libvirt and a firewall, and where a look
 // spends its time on them.
 func (b *bench) whole(ctx context.Context, n int) (err error) {
-	s, end, err := b.inLab(ctx, "whole", wholePolicy, "  migration = \"available\"\n", slices.Repeat([]lab.HostSpec{{}}, n))
+	s, end, err := b.inLab(ctx, "whole", wholePolicy, "  migration = \"available\"\n", slices.Repeat([]lab.HostSpec{{Firewall: lab.FirewallFirewalld}}, n))
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,8 @@ func (s *site) onTheHost(ctx context.Context, h *lab.Host) error {
 		return err
 	}
 	const rounds = 20
-	r, err := h.Script(ctx, fmt.Sprintf(`for i in $(seq %d); do PS4='+ $EPOCHREALTIME ' BASH_XTRACEFD=7 bash -x %s 7>>/root/trace >/dev/null 2>&1; echo '+ end' >>/root/trace; done
+	// Bash takes no PS4 from the environment where it runs as root.
+	r, err := h.Script(ctx, fmt.Sprintf(`for i in $(seq %d); do bash -c 'PS4="+ \$EPOCHREALTIME "; BASH_XTRACEFD=7; set -x; . %s' 7>>/root/trace >/dev/null 2>&1; echo '+ end' >>/root/trace; done
 cat /root/trace; rm -f /root/trace %[2]s`, rounds, file))
 	if err == nil {
 		err = r.Err()
