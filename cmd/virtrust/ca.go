@@ -2,12 +2,13 @@ package main
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/virtrust/virtrust/internal/authority"
+	"github.com/virtrust/virtrust/internal/keystore"
 	"github.com/virtrust/virtrust/internal/ledger"
 	"github.com/virtrust/virtrust/internal/pki"
 	"github.com/virtrust/virtrust/internal/report"
@@ -253,12 +254,23 @@ func (a *app) readAuthority(c *cobra.Command, name string) (pki.Authority, error
 }
 
 func (a *app) caExportCmd() *cobra.Command {
-	var out, consumer string
+	var out, consumer, format, password string
 	c := &cobra.Command{
 		Use:   "export NAME",
-		Short: "Print an authority's certificates as PEM, for programs outside the fleet",
-		Args:  cobra.ExactArgs(1),
+		Short: "Print an authority's certificates, for programs outside the fleet",
+		Long: `Prints the certificates that somebody outside the fleet needs to verify hosts: as PEM,
+or as a trust store of Java and its like, PKCS#12 or JKS, by the ending of --out
+(.p12, .pfx, .jks) or by --format. Such a store holds nothing secret: it has no
+password (in JKS the usual one, changeit) unless --password-file gives one.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			format, err := formatFor(format, out)
+			if err != nil {
+				return err
+			}
+			if password != "" && format == formatPEM {
+				return errors.New("--password-file is for a store: PEM has no password")
+			}
 			p, err := a.readAuthority(c, args[0])
 			if err != nil {
 				return err
@@ -270,23 +282,25 @@ func (a *app) caExportCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if out == "" {
-				_, err = a.out.Write(text)
-				return err
+			if format != formatPEM {
+				var secret authority.Secret
+				if password != "" {
+					if secret, err = a.storePassword(c.Context(), password, "the store"); err != nil {
+						return err
+					}
+					defer secret.Wipe()
+				}
+				if text, err = keystore.TrustStore(keystore.Format(format), pki.ParseBundle(text).Certs, secret.Bytes()); err != nil {
+					return err
+				}
 			}
-			f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // G302: public certificates
-			if err != nil {
-				return err
-			}
-			if _, err := f.Write(text); err != nil {
-				f.Close()
-				return err
-			}
-			return f.Close()
+			return a.writeOut(out, format, text, 0o644)
 		},
 	}
 	a.configFlags(c)
 	c.Flags().StringVar(&out, "out", "", "write to this file, which must not exist")
 	c.Flags().StringVar(&consumer, "for", "libvirt", "who reads it: libvirt (issuing CAs) or qemu (with their root)")
+	c.Flags().StringVar(&format, "format", "", "pem, pkcs12 or jks; else by the ending of --out")
+	c.Flags().StringVar(&password, "password-file", "", "file with the password of a store")
 	return c
 }

@@ -61,7 +61,7 @@ request waits, it is printed again and no second key is made.`,
 			case a.json:
 				return report.JSON(a.out, waitingResult{d.Name, w.Number, w.Path, string(w.PEM())})
 			case out != "":
-				err = writeCertificate(out, w.PEM())
+				err = a.writeOut(out, formatPEM, w.PEM(), 0o644)
 			default:
 				_, err = a.out.Write(w.PEM())
 			}
