@@ -26,6 +26,7 @@ type importing struct {
 	inv   *inventory.Fleet
 	decl  *inventory.Authority
 	chain []byte
+	had   int // generations before
 
 	key, password, list string
 }
@@ -45,7 +46,9 @@ QEMU's get all. It is
   of a CA that other people run and whose key stays with them.
 
 An authority that has a generation already gets it as its next: see virtrust ca
-rotate. Check the fingerprint that is printed against one that you got another way.`,
+rotate. Of a CA that was renewed with its key the certificate takes the place of the
+one before, and nothing is made anew. Check the fingerprint that is printed against
+one that you got another way.`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			var err error
@@ -62,6 +65,11 @@ rotate. Check the fingerprint that is printed against one that you got another w
 				}
 				i.chain = slices.Concat(i.chain, data, []byte("\n"))
 			}
+			before, err := authority.Read(i.decl.Name, i.decl.Directory)
+			if err != nil {
+				return err
+			}
+			i.had = len(before.Generations)
 			made, err := i.do(c.Context())
 			if err != nil {
 				return err
@@ -212,6 +220,9 @@ func (i *importing) print(made pki.Authority) error {
 		}
 		fmt.Fprintf(i.out, "Authority %s: %s\n", d.Name, report.Safe(describe(g)))
 		fmt.Fprintf(i.out, "  SHA-256 %s\n", fingerprint(g.Cert))
+		if i.had == len(made.Generations) {
+			i.note("  it was renewed with its key: `virtrust apply` brings it to the bundles, the\n  certificates of the hosts stay as they are")
+		}
 		if g.Phase == pki.PhasePrepared {
 			i.note("  prepared beside the one that issues: `virtrust apply` brings it to the hosts, then\n  `virtrust ca rotate %s` changes over to it", d.Name)
 		}

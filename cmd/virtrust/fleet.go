@@ -148,9 +148,13 @@ func (f *fleet) alive(hosts []*inventory.Host) error {
 		for _, name := range tasks.Authorities(h) {
 			a, _ := f.trust.Authority(name)
 			if g, ok := a.Issuing(); ok && !g.NotAfter.After(f.app.now()) {
+				hint := "run `virtrust ca rotate " + name + "`, which makes a new generation; the next apply installs it everywhere"
+				if d, ok := f.Authority(name); ok && d.External() {
+					hint = "bring its new certificate in with `virtrust ca import " + name + " CHAIN.pem`; if that has another key, run `virtrust ca rotate " + name + "`; then apply"
+				}
 				return &exitCode{exitRefused, &hinted{
 					fmt.Errorf("authority %q ended %s: nothing that it signs would be accepted", name, g.NotAfter.UTC().Format("2006-01-02")),
-					"run `virtrust ca rotate " + name + "`, which makes a new generation; the next apply installs it everywhere",
+					hint,
 				}}
 			}
 		}

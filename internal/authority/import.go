@@ -1,7 +1,6 @@
 package authority
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -33,7 +32,9 @@ type ImportParams struct {
 // Import brings the certificate of a CA in whose key is elsewhere: as the
 // authority's first generation, which issues, or as the next one, prepared. The
 // chain must reach a self-signed certificate: QEMU from 11.0 on accepts nothing
-// else. Nothing is ever overwritten: a certificate that is there is ErrExists.
+// else. The certificate of a CA that was renewed with its key takes the place of
+// the one before, and its generation stays; otherwise nothing is overwritten, and
+// a certificate that is there is ErrExists.
 func Import(ctx context.Context, p ImportParams, l *ledger.Ledger) (pki.Authority, error) {
 	fail := func(err error) (pki.Authority, error) {
 		return pki.Authority{}, fmt.Errorf("importing authority %s: %w", p.Name, err)
@@ -58,11 +59,17 @@ func Import(ctx context.Context, p ImportParams, l *ledger.Ledger) (pki.Authorit
 	if err := stillWaits(p.Dir); err != nil {
 		return fail(err)
 	}
+	if g, ok, err := renewedOf(have, chain); err != nil {
+		return fail(err)
+	} else if ok {
+		a, err := exchange(ctx, p, g, chain, l)
+		if err != nil {
+			return fail(err)
+		}
+		return a, nil
+	}
 	number, phase := 1, pki.PhaseIssuing
 	for _, g := range have.Generations {
-		if bytes.Equal(g.Cert, chain[0].Raw) {
-			return fail(fmt.Errorf("%w: it is generation %d", ErrExists, g.Number))
-		}
 		number, phase = max(number, g.Number+1), pki.PhasePrepared
 	}
 	if err := os.MkdirAll(p.Dir, 0o755); err != nil { //nolint:gosec // G301: public files, committed with the configuration

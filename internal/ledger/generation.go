@@ -31,7 +31,8 @@ var phases = []pki.Phase{pki.PhasePrepared, pki.PhaseTrusting, pki.PhaseIssuing,
 // AddGeneration records a generation of an authority and, if there is one, its
 // newest revocation list; run may be empty. It is how a new generation begins,
 // and how a ledger is rebuilt from public files. Recording the same generation
-// again changes nothing. ErrForeign means that the ledger has another key under
+// again changes nothing, but that a later certificate for the same key takes the
+// place of the one before. ErrForeign means that the ledger has another key under
 // this name and number, or this key under another name.
 func (l *Ledger) AddGeneration(ctx context.Context, run, authority string, g pki.Generation) error {
 	cert, err := x509.ParseCertificate(g.Cert)
@@ -52,7 +53,15 @@ func (l *Ledger) AddGeneration(ctx context.Context, run, authority string, g pki
 		case err != nil:
 			return err
 		case name == authority && number == g.Number && known == spki:
-			return nil
+			done, err := tx.ExecContext(ctx, "UPDATE generation SET cert = ?, not_before = ?, not_after = ? WHERE authority = ? AND number = ? AND not_after < ?",
+				g.Cert, stamp(cert.NotBefore), stamp(cert.NotAfter), authority, g.Number, stamp(cert.NotAfter))
+			if err != nil {
+				return err
+			}
+			if n, err := done.RowsAffected(); err != nil || n == 0 {
+				return err
+			}
+			return l.audit(ctx, tx, now, run, "generation.renewed", fmt.Sprintf("%s g%d", authority, g.Number), "until "+stamp(cert.NotAfter))
 		default:
 			return fmt.Errorf("%w: it already has generation %d of authority %s with key %.16s…", ErrForeign, number, name, known)
 		}

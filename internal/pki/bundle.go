@@ -102,8 +102,9 @@ func (b *Bundle) Equal(other *Bundle) bool {
 // Merge gives the bundle that should stand where seen stands: want in its
 // order, then the certificates of seen that are foreign, which are those that
 // are neither wanted nor among ours. Pass as ours every generation that the
-// authorities ever had, so that a retired CA leaves the file. The second
-// result is the foreign ones.
+// authorities ever had, so that a retired CA leaves the file. A certificate with
+// the name and the key of one of ours is ours: it was renewed with its key. The
+// second result is the foreign ones.
 func Merge(seen *Bundle, want, ours []*x509.Certificate) (*Bundle, []*x509.Certificate) {
 	out := &Bundle{}
 	for _, c := range want {
@@ -113,7 +114,7 @@ func Merge(seen *Bundle, want, ours []*x509.Certificate) (*Bundle, []*x509.Certi
 	}
 	var foreign []*x509.Certificate
 	for _, c := range seen.Certs {
-		if !out.Contains(c) && !slices.ContainsFunc(ours, c.Equal) && !slices.ContainsFunc(foreign, c.Equal) {
+		if !out.Contains(c) && !slices.ContainsFunc(ours, func(o *x509.Certificate) bool { return SameCA(o, c) }) && !slices.ContainsFunc(foreign, c.Equal) {
 			foreign = append(foreign, c)
 		}
 	}
@@ -122,6 +123,12 @@ func Merge(seen *Bundle, want, ours []*x509.Certificate) (*Bundle, []*x509.Certi
 	})
 	out.Certs = append(out.Certs, foreign...)
 	return out, foreign
+}
+
+// SameCA reports whether two certificates are of one CA: of one name and one
+// key, so that what it signed is accepted with either of them.
+func SameCA(a, b *x509.Certificate) bool {
+	return bytes.Equal(a.RawSubject, b.RawSubject) && bytes.Equal(a.RawSubjectPublicKeyInfo, b.RawSubjectPublicKeyInfo)
 }
 
 // Render writes the certificates as PEM, 64 columns, line feeds, nothing else.
