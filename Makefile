@@ -14,7 +14,7 @@ GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK   ?= golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 .DEFAULT_GOAL := help
-.PHONY: help bench build demo demo-down deps test test-faults test-modular test-short lint vulncheck fuzz cover clean
+.PHONY: help bench build demo demo-down deps test test-faults test-modular test-short test-vault lint vulncheck fuzz cover clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ bench: deps ## measure plan, apply and renewal over many hosts, in Markdown (roo
 # The first run builds libvirt from Debian's source package, some minutes.
 test-modular: deps ## run the tests on hosts with the modular daemons (root)
 	REQUIRE_LAB=1 $(GO) test -tags modular -count=1 -timeout 60m -v $(TESTARGS) -run Modular ./integration/layouts
+
+# The first run builds Vault, some minutes. make test replays what was recorded of it.
+test-vault: deps ## run the test of kind = "vault" on a host against a real Vault (root)
+	REQUIRE_LAB=1 $(GO) test -tags vault -count=1 -timeout 30m -v $(TESTARGS) -run TestVault ./integration/e2e
 
 test-short: ## run the tests that need no lab and little time
 	$(GO) test -short -timeout 5m $(TESTARGS) $(shell $(GO) list $(PKGS) | grep -v -e /integration/)

@@ -31,12 +31,14 @@ type StepAuthority struct {
 
 // VaultAuthority is the PKI engine of HashiCorp Vault or OpenBao.
 type VaultAuthority struct {
-	Address   string `json:"address"` // https://…
-	Mount     string `json:"mount"`
-	Role      string `json:"role"`
-	Namespace string `json:"namespace,omitempty"`
-	Roots     string `json:"roots,omitempty"` // as of StepAuthority
-	TokenFrom string `json:"token_from"`      // a reference, as PassphraseFrom
+	Address string `json:"address"` // https://…
+	Mount   string `json:"mount"`
+	Role    string `json:"role"`
+	// ClientRole signs what is for clients only; Role where nothing is said.
+	ClientRole string `json:"client_role"`
+	Namespace  string `json:"namespace,omitempty"`
+	Roots      string `json:"roots,omitempty"` // as of StepAuthority
+	TokenFrom  string `json:"token_from"`      // a reference, as PassphraseFrom
 }
 
 // External tells whether somebody else's CA signs, so that no key of it is here.
@@ -60,7 +62,7 @@ var externalSpecs = []*blockSpec{
 	{kind: "exec", attrs: []string{"command!", "timeout"}},
 	{kind: "offline", attrs: []string{"folder"}},
 	{kind: "step", attrs: []string{"url!", "roots", "provisioner!", "password_from"}},
-	{kind: "vault", attrs: []string{"address!", "mount", "role!", "namespace", "roots", "token_from"}},
+	{kind: "vault", attrs: []string{"address!", "mount", "role!", "client_role", "namespace", "roots", "token_from"}},
 }
 
 // external reads the block of the authority's kind. Blocks of other kinds, and
@@ -106,6 +108,7 @@ func (r *reader) external(v *Authority) {
 	case "vault":
 		v.Vault = &VaultAuthority{Address: c.server("address"), Roots: c.localPath("roots", ""), TokenFrom: c.secret("token_from")}
 		v.Vault.Role = c.pathWord("role", "")
+		v.Vault.ClientRole = c.pathWord("client_role", v.Vault.Role)
 		v.Vault.Mount = c.pathWord("mount", "pki")
 		v.Vault.Namespace, _, _ = c.text("namespace", "")
 	}

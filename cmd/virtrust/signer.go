@@ -64,7 +64,7 @@ func (r *applyRun) opened(ctx context.Context, d *inventory.Authority) (signer, 
 		r.secrets = append(r.secrets, token)
 		v := d.Vault
 		return authority.OpenVault(ctx, d.Name, d.Directory, r.id, authority.Vault{
-			Address: v.Address, Mount: v.Mount, Role: v.Role, Namespace: v.Namespace, Roots: v.Roots, Token: token,
+			Address: v.Address, Mount: v.Mount, Role: v.Role, ClientRole: v.ClientRole, Namespace: v.Namespace, Roots: v.Roots, Token: token,
 		}, r.ledger)
 	}
 	a, err := authority.Open(ctx, d.Name, d.Directory, d.KeyDirectory, r.ledger, r.app.now)

@@ -84,12 +84,23 @@ func call(ctx context.Context, c *http.Client, method, address string, header ht
 		return fmt.Errorf("%s %s: the answer is longer than %d bytes", method, address, maxAnswer)
 	}
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("%s %s: %s%s", method, address, resp.Status, why(data))
+		return &refusal{method + " " + address, resp.StatusCode, why(data)}
 	}
 	if err := json.Unmarshal(data, out); err != nil {
 		return fmt.Errorf("%s %s: the answer is not what was expected: %w", method, address, err)
 	}
 	return nil
+}
+
+// A refusal is an answer of a server that is no success.
+type refusal struct {
+	request string
+	status  int
+	why     string // what the server says of it; may be empty
+}
+
+func (r *refusal) Error() string {
+	return fmt.Sprintf("%s: %d %s%s", r.request, r.status, http.StatusText(r.status), r.why)
 }
 
 // why quotes what a server says of its refusal.
@@ -101,7 +112,7 @@ func why(data []byte) string {
 	if json.Unmarshal(data, &m) != nil {
 		return ""
 	}
-	text := strings.TrimSpace(m.Message + " " + strings.Join(m.Errors, "; "))
+	text := strings.Join(strings.Fields(m.Message+" "+strings.Join(m.Errors, "; ")), " ")
 	if len(text) > 300 {
 		text = text[:300] + "…"
 	}
