@@ -55,8 +55,9 @@ func hostFaults() []hostFault {
 	fill := func(dir string) string {
 		return "umask 077; cat /dev/zero >" + dir + "/fault-fill 2>/dev/null || :\n"
 	}
+	// Who may open them would keep them after they are removed: the observer does.
 	inodes := func(dir string) string {
-		return "mkdir -p " + dir + "/fault-inodes; i=0; while [ $i -lt 4000 ] && { true >" + dir + "/fault-inodes/$i; } 2>/dev/null; do i=$((i+1)); done\n"
+		return "umask 077; mkdir -p " + dir + "/fault-inodes; i=0; while [ $i -lt 4000 ] && { true >" + dir + "/fault-inodes/$i; } 2>/dev/null; do i=$((i+1)); done\n"
 	}
 	empty := func(dir string) string { return "rm -rf " + dir + "/fault-*\n" }
 	readOnly := func(dir string) (string, string) {
