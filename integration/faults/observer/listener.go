@@ -13,9 +13,9 @@ const (
 	patience = 10 * time.Second
 	// latest is how long a client may take to begin its handshake.
 	latest = 200 * time.Millisecond
-	// margin is how much longer than systemd's restart of the daemon the
-	// listener may be away.
-	margin = 2 * time.Second
+	// margin is how much longer than systemd's restart of the daemon a client
+	// may wait: five seconds of it for a reload, see internal/remote/reload.sh.
+	margin = 7 * time.Second
 	// bound is how long a restart may keep the listener away in all: libvirtd
 	// gives up a clean stop after 30 s.
 	bound = 45 * time.Second
