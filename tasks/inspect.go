@@ -278,6 +278,8 @@ func found(h *facts.Host, cert, key string) (FoundCertificate, bool) {
 		c.Key = "cannot be read"
 	case !sameKey(certs[0], der):
 		c.Key = "belongs to another certificate"
+	case at.Mode&0o004 != 0:
+		c.Key = "readable by everyone"
 	default:
 		c.Key = "ok"
 	}

@@ -4,6 +4,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -71,14 +73,14 @@ passphrase_from. Nothing is ever overwritten.`,
 				}
 				if !a.json {
 					fmt.Fprintf(a.out, "Authority %s: %s\n", d.Name, describe(made.Generations[0]))
-					a.note("  certificate and revocation list in %s (commit them), key in %s (keep it and its passphrase safe)", d.Directory, d.KeyDirectory)
+					a.note("  to commit: certificate and revocation list in %s\n  to keep safe, with its passphrase: the sealed key in %s", near(d.Directory), near(d.KeyDirectory))
 				}
 			}
 			result = "complete"
 			if a.json {
 				return a.caJSON(inv)
 			}
-			a.note("The ledger is %s: back it up, do not commit it.", l.Path())
+			a.note("The ledger is %s: back it up, do not commit it.", near(l.Path()))
 			return nil
 		},
 	}
@@ -136,6 +138,16 @@ func makes(d *inventory.Authority) string {
 	return "ca init " + d.Name
 }
 
+// near is a path as it is typed here: relative where it is below this directory.
+func near(path string) string {
+	if here, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(here, path); err == nil && filepath.IsLocal(rel) {
+			return rel
+		}
+	}
+	return path
+}
+
 func describe(g pki.Generation) string {
 	c, err := x509.ParseCertificate(g.Cert)
 	if err != nil {
@@ -145,7 +157,7 @@ func describe(g pki.Generation) string {
 	if err != nil {
 		name = c.Subject.CommonName
 	}
-	return fmt.Sprintf("generation %d, %s, %s, until %s, key id %s", g.Number, name, g.Phase, g.NotAfter.UTC().Format("2006-01-02"), g.SubjectKeyID)
+	return fmt.Sprintf("generation %d, %s, %s, until %s", g.Number, name, g.Phase, g.NotAfter.UTC().Format("2006-01-02"))
 }
 
 func (a *app) caJSON(inv *inventory.Fleet) error {

@@ -38,8 +38,20 @@ func (p *progress) step(host string) {
 	if p.app.json || time.Since(p.last) < every {
 		return
 	}
+	p.write(fmt.Sprintf("%s %d/%d %s", p.what, p.count, p.total, host))
+}
+
+// now shows what is being done, without counting it. Only a terminal has it.
+func (p *progress) now(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.app.errTerm && !p.app.json && time.Since(p.last) >= 100*time.Millisecond {
+		p.write(text)
+	}
+}
+
+func (p *progress) write(text string) {
 	p.last = time.Now()
-	text := fmt.Sprintf("%s %d/%d %s", p.what, p.count, p.total, host)
 	if p.app.errTerm {
 		// Written over and then cut, so that it does not flicker; never wrapped.
 		fmt.Fprint(p.app.err, "\r"+text[:min(len(text), p.app.width-1)]+"\x1b[K")
@@ -57,10 +69,14 @@ func (p *progress) done() {
 // what did not go well, and how many are done.
 const eachStep = 10
 
-// steps tells the steps of an apply that changes so many hosts.
+// steps tells the steps of an apply that changes so many hosts: each on its own
+// line, or on a terminal one line for each host.
 func (a *app) steps(hosts int) func(plan.Event) {
 	if a.json {
 		return nil
+	}
+	if hosts <= eachStep && a.errTerm && !a.verbose {
+		return a.hostLines(hosts)
 	}
 	if hosts <= eachStep || a.verbose {
 		return func(e plan.Event) {
@@ -78,6 +94,29 @@ func (a *app) steps(hosts int) func(plan.Event) {
 		}
 		if e.Result != "" {
 			p.step(report.Safe(e.Host))
+		}
+	}
+}
+
+// hostLines shows what each host is at, and leaves a line of it at its end.
+func (a *app) hostLines(hosts int) func(plan.Event) {
+	p := a.progress("changed", hosts)
+	a.running = p
+	var mu sync.Mutex
+	seen := map[string][]plan.Event{}
+	return func(e plan.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Step != "end" {
+			seen[e.Host] = append(seen[e.Host], e)
+		}
+		switch {
+		case e.Result != "":
+			p.clear()
+			a.note("%s", report.HostLine(append(seen[e.Host], plan.Event{Host: e.Host, Step: "end", Detail: e.Detail, Result: e.Result}), a.width))
+			delete(seen, e.Host)
+		case e.Step != "end":
+			p.now(report.EventLine(e))
 		}
 	}
 }

@@ -227,3 +227,34 @@ func EventLine(e plan.Event) string {
 	}
 	return line
 }
+
+// HostLine is one line of all steps of a host, wrapped at the width. The last
+// event has the result.
+func HostLine(events []plan.Event, width int) string {
+	var steps []string
+	for i, e := range events {
+		step, detail := Safe(e.Step), Safe(e.Detail)
+		switch {
+		case e.Result != "" && e.Step == "end":
+			continue
+		case detail == "":
+			steps = append(steps, step)
+		case i > 0 && events[i-1].Step == e.Step:
+			steps = append(steps, detail)
+		default:
+			steps = append(steps, step+" "+detail)
+		}
+	}
+	last := events[len(events)-1]
+	p := newPage(Options{Width: width})
+	end := Safe(string(last.Result))
+	if d := Safe(last.Detail); d != "" {
+		end = d + ": " + end
+	}
+	text := strings.Join(steps, ", ")
+	if text != "" {
+		text += ": "
+	}
+	p.hang(Safe(last.Host)+": ", text+end, nil)
+	return strings.TrimSuffix(p.b.String(), "\n")
+}

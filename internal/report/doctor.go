@@ -64,9 +64,9 @@ func Doctor(w io.Writer, visits []Visit, o Options) error {
 
 func (p *page) visit(v Visit) {
 	p.linef("%s  %s", p.strong.Render(Safe(v.Host)), Safe(v.Address))
-	wide := 0
+	wide, states, times := 0, 0, 0
 	for _, s := range v.Steps {
-		wide = max(wide, lipgloss.Width(Safe(s.Phase)))
+		wide, states, times = max(wide, lipgloss.Width(Safe(s.Phase))), max(states, len(s.State)), max(times, len(took3(s.Seconds)))
 	}
 	var skipped []string
 	for _, s := range v.Steps {
@@ -78,17 +78,19 @@ func (p *page) visit(v Visit) {
 		if s.Class != "" {
 			found = Safe(s.Class) + ": " + found
 		}
-		style := map[string]*lipgloss.Style{StepOK: &p.good, StepNote: &p.careful, StepFailed: &p.bad, StepSkipped: &p.quiet}[s.State]
-		head := "  " + pad(s.State, len(StepSkipped)) + "  "
-		lead := len(head)
-		rest := pad(Safe(s.Phase), wide) + "  " + pad(took, 8) + "  "
-		p.hang(head+rest, found, style)
+		style := map[string]*lipgloss.Style{StepOK: &p.good, StepNote: &p.careful, StepFailed: &p.bad}[s.State]
+		state := s.State
+		if style != nil {
+			state = style.Render(state)
+		}
+		head := "  " + pad(state, states) + "  " + pad(Safe(s.Phase), wide) + "  " + strings.Repeat(" ", times-len(took)) + took + "  "
+		p.hang(head, found, nil)
 		if s.Hint != "" {
-			p.hang(strings.Repeat(" ", lead+lipgloss.Width(rest))+"do: ", Safe(s.Hint), &p.quiet)
+			p.hang(strings.Repeat(" ", lipgloss.Width(head))+"do: ", Safe(s.Hint), &p.quiet)
 		}
 	}
 	if len(skipped) > 0 {
-		p.hang("  "+pad(StepSkipped, len(StepSkipped))+"  ", strings.Join(skipped, ", "), &p.quiet)
+		p.hang("  "+pad(StepSkipped, states)+"  ", strings.Join(skipped, ", "), &p.quiet)
 	}
 }
 

@@ -27,14 +27,14 @@ func TestDoctor(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `kvm1  10.0.0.11
-  ok         name             an address, nothing to look up
-  ok         tcp    12.3 ms   10.0.0.11:22
-  note       shell  1.50 s    a start-up file prints: \x1b[2J
-                              do: harmless
+  ok    name            an address, nothing to look up
+  ok    tcp    12.3 ms  10.0.0.11:22
+  note  shell   1.50 s  a start-up file prints: \x1b[2J
+                        do: harmless
 
 kvm2  kvm2.example.com
-  failed     name   2.0 ms    dns: no such host
-                              do: check the host's address
+  failed     name   2.0 ms  dns: no such host
+                            do: check the host's address
   not tried  tcp, shell
 
 1 of 2 hosts cannot be worked on.

@@ -40,7 +40,9 @@ func Inspection(w io.Writer, host string, sections []Section, o Options) error {
 				if i > 0 {
 					head = rest
 				}
-				p.hang(head, SafeN(l, SafeRunes), nil)
+				l = SafeN(l, SafeRunes)
+				text := strings.TrimLeft(l, " ")
+				p.hang(head+l[:len(l)-len(text)], text, nil)
 			}
 		}
 	}
