@@ -180,6 +180,7 @@ type Policy struct {
 	Template     string        `json:"template,omitempty"`
 	Certificates []Certificate `json:"certificates,omitempty"`
 	Trusts       []TrustFile   `json:"trusts,omitempty"`
+	Stores       []TrustStore  `json:"stores,omitempty"`
 	Settings     []Settings    `json:"settings,omitempty"`
 	Listeners    []Listener    `json:"listeners,omitempty"`
 	// VNC is set where the VNC consoles of guests are encrypted.
@@ -261,6 +262,18 @@ type TrustFile struct {
 	Foreign   string   `json:"foreign"`              // keep | remove
 	NeededFor string   `json:"needed_for,omitempty"` // as Certificate.NeededFor
 	Source    Range    `json:"source"`
+}
+
+// TrustStore is a bundle of authorities in a form that libvirt and QEMU do not
+// read: for a program of Java or its like.
+type TrustStore struct {
+	Path        string   `json:"path"`
+	Format      string   `json:"format"` // pkcs12 | jks
+	Authorities []string `json:"authorities"`
+	Others      []string `json:"others,omitempty"`     // as TrustFile.Others
+	Foreign     string   `json:"foreign"`              // keep | remove
+	NeededFor   string   `json:"needed_for,omitempty"` // as Certificate.NeededFor
+	Source      Range    `json:"source"`
 }
 
 // Settings are managed keys of one configuration file of a daemon.

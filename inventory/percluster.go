@@ -38,12 +38,18 @@ func (l *loader) ofCluster(r *reader, h *Host) {
 	for i := range h.Policy.Certificates {
 		h.Policy.Certificates[i].Authority = own(h.Policy.Certificates[i].Authority)
 	}
-	for i := range h.Policy.Trusts {
-		t := &h.Policy.Trusts[i]
-		t.Authorities = slices.Clone(t.Authorities) // all hosts of the policy share it
-		for k := range t.Authorities {
-			t.Authorities[k] = own(t.Authorities[k])
+	all := func(names []string) []string {
+		names = slices.Clone(names) // all hosts of the policy share them
+		for k := range names {
+			names[k] = own(names[k])
 		}
+		return names
+	}
+	for i := range h.Policy.Trusts {
+		h.Policy.Trusts[i].Authorities = all(h.Policy.Trusts[i].Authorities)
+	}
+	for i := range h.Policy.Stores {
+		h.Policy.Stores[i].Authorities = all(h.Policy.Stores[i].Authorities)
 	}
 	// A cluster that could not be resolved is reported already.
 	if len(lost) > 0 && r.n.attrs["cluster"] == nil {
@@ -104,14 +110,21 @@ func (l *loader) spreadAuthorities() {
 		}
 		rp.Authorities = names
 	}
-	for i := range l.fleet.Hosts {
-		for k := range l.fleet.Hosts[i].Policy.Trusts {
-			t := &l.fleet.Hosts[i].Policy.Trusts[k]
-			for _, name := range t.Authorities {
-				if a, ok := seen[name]; ok && a.Of != "" {
-					t.Others = append(t.Others, without(instances[a.Of], name)...)
-				}
+	others := func(names []string) (out []string) {
+		for _, name := range names {
+			if a, ok := seen[name]; ok && a.Of != "" {
+				out = append(out, without(instances[a.Of], name)...)
 			}
+		}
+		return out
+	}
+	for i := range l.fleet.Hosts {
+		p := &l.fleet.Hosts[i].Policy
+		for k := range p.Trusts {
+			p.Trusts[k].Others = others(p.Trusts[k].Authorities)
+		}
+		for k := range p.Stores {
+			p.Stores[k].Others = others(p.Stores[k].Authorities)
 		}
 	}
 }

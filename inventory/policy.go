@@ -200,7 +200,12 @@ func (l *loader) decodePolicy(p *policy) {
 		case certificateSpec:
 			v.Certificates = append(v.Certificates, l.certificate(c, places))
 		case trustSpec:
-			v.Trusts = append(v.Trusts, l.trust(c, places))
+			format := c.trustFormat()
+			if t := l.trust(c, places); format == formatPEM {
+				v.Trusts = append(v.Trusts, t)
+			} else {
+				v.Stores = append(v.Stores, t.store(format))
+			}
 		case settingsSpec:
 			v.Settings = append(v.Settings, l.settings(c, places))
 		case listenerSpec:
@@ -250,6 +255,7 @@ func (l *loader) forHost(p *policy, h *Host) Policy {
 	}
 	v.Certificates = slices.DeleteFunc(slices.Clone(v.Certificates), func(c Certificate) bool { return off(c.NeededFor) })
 	v.Trusts = slices.DeleteFunc(slices.Clone(v.Trusts), func(t TrustFile) bool { return off(t.NeededFor) })
+	v.Stores = slices.DeleteFunc(slices.Clone(v.Stores), func(t TrustStore) bool { return off(t.NeededFor) })
 	v.Settings = slices.Clone(v.Settings)
 	for i := range v.Settings {
 		v.Settings[i].Values = slices.DeleteFunc(slices.Clone(v.Settings[i].Values), func(s Setting) bool { return off(s.NeededFor) })

@@ -60,7 +60,7 @@ var (
 		blocks: []*blockSpec{keySpec, {kind: "install",
 			attrs: []string{"directory", "cert", "key", "aliases", "owner", "group", "key_mode"}}}}
 	trustSpec = &blockSpec{kind: "trust", labels: []string{"path"},
-		attrs: []string{"enabled", "authorities", "crl", "foreign", "needed_for"}}
+		attrs: []string{"enabled", "authorities", "format", "crl", "foreign", "needed_for"}}
 	settingsSpec = &blockSpec{kind: "settings", labels: []string{"path"}, any: true}
 	listenerSpec = &blockSpec{kind: "listener", labels: []string{"name"},
 		attrs: []string{"enabled", "port", "mode", "verify"}}

@@ -124,6 +124,12 @@ func (s *shower) policy(p *Policy) {
 			s.add("crl", strconv.Quote(t.CRL))
 		}
 	}
+	for _, t := range p.Stores {
+		s.prefix = "trust." + t.Path + "."
+		s.add("authorities", words(t.Authorities))
+		s.add("format", strconv.Quote(t.Format))
+		s.add("foreign", strconv.Quote(t.Foreign))
+	}
 	for _, x := range p.Settings {
 		s.prefix = "settings." + x.Path + "."
 		for _, v := range x.Values {

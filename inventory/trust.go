@@ -6,6 +6,34 @@ import (
 	"slices"
 )
 
+// formatPEM is the form of a bundle that libvirt and QEMU read.
+const formatPEM = "pem"
+
+// trustFormat reads the form of a bundle. A file that is named as a store and is
+// none would be a mistake, and so would a store that libvirt looks for.
+func (r *reader) trustFormat() string {
+	format := r.word("format", formatPEM, formatPEM, "pkcs12", "jks")
+	name := r.n.label()
+	likely := map[string]string{".p12": "pkcs12", ".pfx": "pkcs12", ".jks": "jks"}[path.Ext(name)]
+	switch a := r.n.attrs["format"]; {
+	case a == nil && likely != "":
+		r.bad = true
+		r.l.errorAt(r.n.labelRange(), "Trust store without a format", fmt.Sprintf("The file would hold PEM. Write format = %q in the block, or \"pem\" if that is meant.", likely))
+	case format != formatPEM && crlBeside(name) != "":
+		r.bad = true
+		r.l.errorAt(a.expr.Range(), "Trust store that nobody reads", "libvirt and QEMU read this file, and they read PEM alone.")
+	case format != formatPEM && r.n.attrs["crl"] != nil:
+		r.bad = true
+		r.l.errorAt(r.n.attrs["crl"].expr.Range(), "Revocation list beside a trust store", "Programs that read such a store do not look for a list there. Remove the attribute.")
+	}
+	return format
+}
+
+// store is a trust block in another form than PEM.
+func (t TrustFile) store(format string) TrustStore {
+	return TrustStore{Path: t.Path, Format: format, Authorities: t.Authorities, Foreign: t.Foreign, NeededFor: t.NeededFor, Source: t.Source}
+}
+
 func (l *loader) trust(r *reader, places map[string]*node) TrustFile {
 	t := TrustFile{Path: r.n.label(), Source: sourceRange(r.n.rng)}
 	if problem := checkPath(t.Path, true); problem != "" {
@@ -27,7 +55,7 @@ func (l *loader) trust(r *reader, places map[string]*node) TrustFile {
 		a := r.n.attrs["authorities"]
 		r.bad = true
 		l.errorAt(a.expr.Range(), "Trust in nobody", "The file would hold no authority, and nothing could be verified. Name one, or drop the block with enabled = false.")
-	case len(refs) > maxBundle:
+	case len(refs) > maxBundle && r.n.attrs["format"] == nil:
 		a := r.n.attrs["authorities"]
 		r.bad = true
 		l.errorAt(a.expr.Range(), "Too many authorities", fmt.Sprintf("libvirt and QEMU read the first %d certificates of such a file and ignore the others in silence.", maxBundle))

@@ -52,7 +52,7 @@ func (b build) crlFile(t inventory.TrustFile) (*crlFile, error) {
 			out.revokes = out.revokes || len(l.RevokedCertificateEntries) > 0
 		}
 	}
-	others, err := b.othersOf(t)
+	others, err := b.certificatesOf(t.Others)
 	if err != nil {
 		return nil, err
 	}

@@ -56,6 +56,13 @@ func For(h *inventory.Host, trust pki.Trust, opts Options) ([]plan.Task, error) 
 		}
 		out = append(out, l)
 	}
+	for _, s := range h.Policy.Stores {
+		task, err := b.trustStore(s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, task)
+	}
 	for _, c := range h.Policy.Certificates {
 		task, err := b.certificate(c)
 		if err != nil {

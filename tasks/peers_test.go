@@ -225,3 +225,22 @@ func TestProofLeftovers(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Why a guest cannot go to another cluster is said first.
+func TestBetweenClusters(t *testing.T) {
+	e := newTwoEnds(t)
+	other := e.b.Make(pkitest.Spec{Country: "UK", CommonName: "libvirt-rack2 g1", Basic: "c ca", Usage: "c CS"})
+	for end, name := range map[*End]string{&e.a: "libvirt-rack1", &e.z: "libvirt-rack2"} {
+		end.Host.Policy.Trusts = []inventory.TrustFile{{Path: libvirtTrust, Authorities: []string{name}}}
+		end.Host.Policy.Certificates = []inventory.Certificate{{Name: "libvirt-client", Authority: name, Usages: []string{"client"}, Install: inventory.Install{Directory: libvirtDir}}}
+	}
+	if r := Between(e.a, e.z); len(r.Blocked) > 0 {
+		t.Errorf("hosts that still know each other: %v", r.Blocked)
+	}
+	control := e.leaf(other, "kvm2", e.z.Host.Address)
+	e.z.Seen.Served[servedAt(16514)] = facts.Served{Chain: [][]byte{control.X509.Raw}}
+	e.z.put(libvirtTrust, other.PEM())
+	if r := Between(e.a, e.z); r.TLS || len(r.Blocked) < 2 || !strings.Contains(r.Blocked[0], "keeps clusters apart") {
+		t.Errorf("hosts of two clusters: %v", r.Blocked)
+	}
+}

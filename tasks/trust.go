@@ -68,7 +68,7 @@ func (b build) trustFile(t inventory.TrustFile) (plan.Task, error) {
 			}
 		}
 	}
-	others, err := b.othersOf(t)
+	others, err := b.certificatesOf(t.Others)
 	if err != nil {
 		return nil, err
 	}
@@ -76,10 +76,10 @@ func (b build) trustFile(t inventory.TrustFile) (plan.Task, error) {
 	return out, nil
 }
 
-// othersOf lists what other clusters have in the place of a file's authorities.
-func (b build) othersOf(t inventory.TrustFile) ([]*x509.Certificate, error) {
+// certificatesOf lists those that authorities have and had. There may be none yet.
+func (b build) certificatesOf(names []string) ([]*x509.Certificate, error) {
 	var out []*x509.Certificate
-	for _, name := range t.Others {
+	for _, name := range names {
 		a, _ := b.trust.Authority(name)
 		for _, g := range a.Generations {
 			c, err := g.Certificate() // a root above it may be that of this cluster's, too
@@ -240,21 +240,10 @@ func (t *trustFile) power() string {
 }
 
 func (t *trustFile) changes(seen, want *pki.Bundle) string {
-	var parts []string
-	for _, c := range want.Certs {
-		if !seen.Contains(c) {
-			parts = append(parts, "gains "+dn(c.RawSubject))
-		}
-	}
-	for _, c := range seen.Certs {
-		if !want.Contains(c) {
-			parts = append(parts, "loses "+dn(c.RawSubject))
-		}
-	}
-	if len(parts) == 0 {
+	if seen.Equal(want) {
 		return "holds something that is no certificate"
 	}
-	return strings.Join(parts, ", ")
+	return changesOf(seen, want)
 }
 
 func bundleDigest(b *pki.Bundle) string {

@@ -129,7 +129,11 @@ func completed(ctx context.Context, inv *inventory.Fleet, public []pki.Authority
 // ready refuses when an authority that a policy uses has no files yet.
 func (f *fleet) ready(hosts []*inventory.Host) error {
 	for _, h := range hosts {
-		if missing := f.trust.Missing(tasks.Authorities(h)...); len(missing) > 0 {
+		names := tasks.Authorities(h)
+		for _, s := range h.Policy.Stores {
+			names = append(names, s.Authorities...)
+		}
+		if missing := f.trust.Missing(names...); len(missing) > 0 {
 			name := missing[0]
 			hint := "run `virtrust ca init " + name + "`"
 			if d, ok := f.Authority(name); ok {
