@@ -206,7 +206,7 @@ func (a *app) caListCmd() *cobra.Command {
 					fmt.Fprintf(a.out, "%s: %s\n", d.Name, report.Safe(describe(g)))
 				}
 				if waits {
-					fmt.Fprintf(a.out, "%s: generation %d waits for its certificate, by %s\n", d.Name, w.Number, w.Path)
+					fmt.Fprintf(a.out, "%s: generation %d waits for its certificate, by %s\n", d.Name, w.Number, near(w.Path))
 				}
 			}
 			return nil

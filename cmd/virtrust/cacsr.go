@@ -69,7 +69,7 @@ request waits, it is printed again and no second key is made.`,
 				return err
 			}
 			a.note("Authority %s: generation %d waits for its certificate. The request is %s,\n  its key is in %s. Have it signed as a CA, then:\n  virtrust ca import %s CHAIN.pem",
-				d.Name, w.Number, w.Path, d.KeyDirectory, d.Name)
+				d.Name, w.Number, near(w.Path), near(d.KeyDirectory), d.Name)
 			return nil
 		},
 	}

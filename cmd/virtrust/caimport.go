@@ -89,33 +89,39 @@ one that you got another way.`,
 func (i *importing) do(ctx context.Context) (pki.Authority, error) {
 	d := i.decl
 	p := authority.ImportParams{Name: d.Name, Dir: d.Directory, KeyDir: d.KeyDirectory, Chain: i.chain, Now: i.now()}
-	_, waits, err := authority.Waits(d.Directory)
-	switch {
-	case err != nil:
+	w, waits, err := authority.Waits(d.Directory)
+	if err != nil {
 		return pki.Authority{}, err
-	case i.key == "" && (i.password != "" || i.list != ""):
-		return pki.Authority{}, &hinted{errors.New("--key-password-file and --crl belong to --key"), "see virtrust ca import --help"}
-	case i.key != "":
-		return i.withKey(ctx, p)
-	case d.External():
-		return i.record(ctx, func(l *ledger.Ledger, id string) (pki.Authority, error) {
-			p.Run = id
-			return authority.Import(ctx, p, l)
-		})
-	case waits:
-		return i.signed(ctx, p)
 	}
 	have, err := authority.Read(d.Name, d.Directory)
 	if err != nil {
 		return have, err
 	}
-	if len(have.Generations) == 0 {
+	switch {
+	case i.key == "" && (i.password != "" || i.list != ""):
+		return have, &hinted{errors.New("--key-password-file and --crl belong to --key"), "see virtrust ca import --help"}
+	case i.key != "":
+		return i.withKey(ctx, p)
+	case waits && !i.renews(have, w.Number):
+		return i.signed(ctx, p)
+	case !d.External() && len(have.Generations) == 0:
 		return have, &hinted{fmt.Errorf("authority %q is local and has no key yet", d.Name),
 			"virtrust ca init " + d.Name + " makes one; virtrust ca csr " + d.Name + " one for an offline root to sign; --key brings one in; for a CA that other people run, set kind to exec, offline, step or vault"}
 	}
 	return i.record(ctx, func(l *ledger.Ledger, id string) (pki.Authority, error) {
 		p.Run = id
 		return authority.Import(ctx, p, l)
+	})
+}
+
+// renews tells whether the certificate is a later one for the key of a generation
+// that is there. One of the generation that waits is not: an import of it was
+// interrupted.
+func (i *importing) renews(have pki.Authority, waiting int) bool {
+	first, err := parseFirst(i.chain)
+	return err == nil && slices.ContainsFunc(have.Generations, func(g pki.Generation) bool {
+		c, err := g.Certificate()
+		return err == nil && g.Number != waiting && bytes.Equal(c.RawSubjectPublicKeyInfo, first.RawSubjectPublicKeyInfo)
 	})
 }
 
@@ -228,7 +234,7 @@ func (i *importing) print(made pki.Authority) error {
 		}
 	}
 	if i.key != "" {
-		i.note("  certificate in %s (commit it), key in %s (keep it and its passphrase safe)", d.Directory, d.KeyDirectory)
+		i.note("  to commit: what is in %s\n  to keep safe, with its passphrase: the sealed key in %s", near(d.Directory), near(d.KeyDirectory))
 		i.note("  %s is not touched: as long as it is there, others can sign with it", i.key)
 		switch {
 		case !pki.MayRevoke(first):
@@ -238,7 +244,7 @@ func (i *importing) print(made pki.Authority) error {
 		}
 		return nil
 	}
-	i.note("  certificate in %s (commit it)", d.Directory)
+	i.note("  to commit: what is in %s", near(d.Directory))
 	return nil
 }
 

@@ -220,7 +220,7 @@ func (r *rotation) mayMake() error {
 	if w, ok, err := authority.Waits(d.Directory); err != nil {
 		return err
 	} else if ok {
-		return &hinted{fmt.Errorf("generation %d of authority %q waits for its certificate, by %s", w.Number, d.Name, w.Path), "bring it in: `virtrust ca import " + d.Name + " CHAIN.pem`; or remove that file and its key, g" + strconv.Itoa(w.Number) + ".key.age"}
+		return &hinted{fmt.Errorf("generation %d of authority %q waits for its certificate, by %s", w.Number, d.Name, near(w.Path)), "bring it in: `virtrust ca import " + d.Name + " CHAIN.pem`; or remove that file and its key, g" + strconv.Itoa(w.Number) + ".key.age"}
 	}
 	if old, ok := r.public.Issuing(); ok && len(old.Parents) > 0 && authority.HasKey(d.KeyDirectory, old.Number) && !r.selfSigned {
 		return &hinted{fmt.Errorf("the certificate of authority %q is signed by a root elsewhere, and so is its next", d.Name),

@@ -112,6 +112,14 @@ func TestOfflineRoot(t *testing.T) {
 			t.Errorf("%+v: %v", rules, v.Problems)
 		}
 	}
+	// The root signs the same request for longer: the generation stays.
+	a, err = Import(t.Context(), p.imports("libvirt", bySigning(t, c, "-copy_extensions copyall -days 2000")), p.l)
+	if err != nil || len(a.Generations) != 1 || !a.Generations[0].NotAfter.After(g.NotAfter) {
+		t.Fatalf("renewed with its key: %+v, %v", a.Generations, err)
+	}
+	if leaf := signedBy(t, p, "libvirt"); leaf.CheckSignatureFrom(mustParse(t, a.Generations[0])) != nil {
+		t.Error("what it signs now is not of the renewed CA")
+	}
 	// The next one is prepared, beside the first.
 	if w = p.requested(t, c, "libvirt"); w.Number != 2 {
 		t.Fatalf("generation %d waits", w.Number)
@@ -164,6 +172,15 @@ func TestOfflineRootInterrupted(t *testing.T) {
 		}
 		signedBy(t, p, "libvirt")
 	}
+}
+
+func mustParse(t testing.TB, g pki.Generation) *x509.Certificate {
+	t.Helper()
+	c, err := g.Certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 func mustRead(t testing.TB, path string) []byte {

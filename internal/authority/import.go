@@ -56,9 +56,6 @@ func Import(ctx context.Context, p ImportParams, l *ledger.Ledger) (pki.Authorit
 	if err != nil {
 		return pki.Authority{}, err
 	}
-	if err := stillWaits(p.Dir); err != nil {
-		return fail(err)
-	}
 	if g, ok, err := renewedOf(have, chain); err != nil {
 		return fail(err)
 	} else if ok {
@@ -67,6 +64,9 @@ func Import(ctx context.Context, p ImportParams, l *ledger.Ledger) (pki.Authorit
 			return fail(err)
 		}
 		return a, nil
+	}
+	if err := stillWaits(p.Dir); err != nil {
+		return fail(err)
 	}
 	number, phase := 1, pki.PhaseIssuing
 	for _, g := range have.Generations {
