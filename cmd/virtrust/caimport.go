@@ -102,7 +102,7 @@ func (i *importing) do(ctx context.Context) (pki.Authority, error) {
 		return have, &hinted{errors.New("--key-password-file and --crl belong to --key"), "see virtrust ca import --help"}
 	case i.key != "":
 		return i.withKey(ctx, p)
-	case waits && !i.renews(have, w.Number):
+	case waits && !d.External() && !i.renews(have, w.Number):
 		return i.signed(ctx, p)
 	case !d.External() && len(have.Generations) == 0:
 		return have, &hinted{fmt.Errorf("authority %q is local and has no key yet", d.Name),
