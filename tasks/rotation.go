@@ -55,7 +55,8 @@ type RotationWish struct {
 // The gate of StepIssue, unless it is taken at once: every host has the new generation loaded; by its last
 // proof where it cannot be read. Those of StepRetire and StepDestroy: every host
 // was read, wants nothing more of the authority, and has no leaf of, or no bundle
-// with, the old generation. Hosts that are away are out of every gate.
+// with, the old generation; with Compromised, for StepRetire, every host that can
+// be read has the issuing one loaded. Hosts that are away are out of every gate.
 func NextRotation(a pki.Authority, fleet *inventory.Fleet, p *plan.Plan, trust pki.Trust, wish RotationWish, now time.Time) Rotation {
 	r := Rotation{Authority: a.Name, To: map[int]pki.Phase{}}
 	issuing, _ := a.Issuing()
@@ -84,7 +85,14 @@ func NextRotation(a pki.Authority, fleet *inventory.Fleet, p *plan.Plan, trust p
 	case draining.Number > 0:
 		r.Step, r.Generation = StepRetire, draining.Number
 		r.To[draining.Number] = pki.PhaseRetired
-		ask = func(_ *inventory.Host, part *plan.HostPlan) string { return settled(a.Name, part) }
+		ask = func(h *inventory.Host, part *plan.HostPlan) string {
+			if wish.Compromised {
+				// Leaves wait for hosts that cannot be reached as long as the old
+				// generation is trusted. Once it is not, they wait no more.
+				return hasLoaded(a.Name, issuing, h, part, trust)
+			}
+			return settled(a.Name, part)
+		}
 	case retired > 0:
 		r.Step, r.Generation = StepDestroy, retired
 		r.To[retired] = pki.PhaseDestroyed

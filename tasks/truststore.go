@@ -101,13 +101,20 @@ func (t *trustStore) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Findi
 // changesOf says how two bundles differ.
 func changesOf(seen, want *pki.Bundle) string {
 	var parts []string
+	renewed := func(c *x509.Certificate, other *pki.Bundle) bool {
+		return slices.ContainsFunc(other.Certs, func(o *x509.Certificate) bool { return pki.SameCA(c, o) })
+	}
 	for _, c := range want.Certs {
-		if !seen.Contains(c) {
+		switch {
+		case seen.Contains(c):
+		case renewed(c, seen):
+			parts = append(parts, dn(c.RawSubject)+" is renewed until "+date(c.NotAfter))
+		default:
 			parts = append(parts, "gains "+dn(c.RawSubject))
 		}
 	}
 	for _, c := range seen.Certs {
-		if !want.Contains(c) {
+		if !want.Contains(c) && !renewed(c, want) {
 			parts = append(parts, "loses "+dn(c.RawSubject))
 		}
 	}

@@ -10,7 +10,8 @@ authority "libvirt" {
   }
 }
 
-# QEMU processes must not be able to log in to libvirtd.
+# QEMU processes must not be able to log in to libvirtd. The role gives both usages;
+# for libvirt's certificates there would be a client_role beside it.
 authority "qemu" {
   kind = "vault"
 
