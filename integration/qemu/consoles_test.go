@@ -3,14 +3,18 @@ package qemu
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"io"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/virtrust/virtrust/integration/dirtyguest"
 	"github.com/virtrust/virtrust/integration/lab"
 )
 
@@ -20,7 +24,8 @@ const consoleGuest = `<domain type="qemu"><name>%s</name><memory unit="MiB">32</
 // viewer is a VNC client with an encrypted console open.
 type viewer struct {
 	*tls.Conn
-	leaf string // sha256 of the certificate that the console showed
+	leaf  string // sha256 of the certificate that the console showed
+	pixel int64  // bytes of one
 }
 
 // open opens a console as a viewer does, up to the first picture.
@@ -65,18 +70,39 @@ func (s *site) open(t *testing.T, h *lab.Host, port int) (*viewer, error) {
 	if _, err := io.ReadFull(v, b[4:]); err != nil {
 		return nil, err
 	}
+	v.pixel = int64(b[8]) / 8
 	_, err = io.ReadFull(v, make([]byte, b[27])) // the guest's name
 	return v, err
 }
 
-// picture asks for a part of the screen, which a connection that lives gives.
+// picture asks for a part of the screen and reads it, which a connection that
+// lives gives.
 func (v *viewer) picture() error {
 	_ = v.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := v.Write([]byte{3, 0, 0, 0, 0, 0, 0, 16, 0, 16}); err != nil {
 		return err
 	}
-	_, err := io.ReadFull(v, make([]byte, 4))
-	return err
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(v, head); err != nil {
+		return err
+	}
+	if head[0] != 0 {
+		return fmt.Errorf("the console sends message %d and no picture", head[0])
+	}
+	for range int(binary.BigEndian.Uint16(head[2:])) {
+		r := make([]byte, 12)
+		if _, err := io.ReadFull(v, r); err != nil {
+			return err
+		}
+		if encoding := binary.BigEndian.Uint32(r[8:]); encoding != 0 {
+			return fmt.Errorf("the console sends encoding %d", int32(encoding))
+		}
+		size := int64(binary.BigEndian.Uint16(r[4:])) * int64(binary.BigEndian.Uint16(r[6:])) * v.pixel
+		if _, err := io.CopyN(io.Discard, v, size); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // onDisk is the sha256 of the leaf that consoles should show.
@@ -119,7 +145,11 @@ func consoles(t *testing.T, s *site) {
 		opened[h], processes[h] = v, must(t, h, "cat /run/libvirt/qemu/screen.pid")
 	}
 	contains(t, s.run(t, 0, "plan", "--replace", "certificate.vnc"), "reload per VM on 3 hosts", "reload VNC consoles")
-	contains(t, s.run(t, 0, "apply", "--yes", "--replace", "certificate.vnc"), "3 changed", "new leaf on the console of screen")
+	// All of them at once, under whatever a renewal must not disturb.
+	finish := s.busy(t, opened)
+	contains(t, s.run(t, 0, "apply", "--yes", "--replace", "certificate.vnc,certificate.qemu,certificate.libvirt-server,certificate.libvirt-client"),
+		"3 changed", "new leaf on the console of screen")
+	finish()
 	for _, h := range s.hosts {
 		v, err := s.open(t, h, 5902)
 		switch {
@@ -150,6 +180,98 @@ func consoles(t *testing.T, s *site) {
 	s.refused(t, s.hosts[0])
 	for _, h := range s.hosts {
 		must(t, h, "virsh -q destroy screen")
+	}
+}
+
+// busy begins a migration that lasts, a login of one host to another that stays,
+// and viewers that ask for pictures all the time. finish lets them end and fails
+// unless each went on, on the same daemons, which show new certificates.
+func (s *site) busy(t *testing.T, opened map[*lab.Host]*viewer) (finish func()) {
+	t.Helper()
+	a, b, c := s.hosts[0], s.hosts[1], s.hosts[2]
+	g := dirtyguest.Guest{Name: "slow", MiB: 128, Once: true, Machine: "pc-i440fx-7.2", Image: "/var/lib/libvirt/images/slow.img"}
+	for _, h := range s.hosts[:2] {
+		if err := h.WriteFile(t.Context(), g.Image, g.Floppy(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.WriteFile(t.Context(), "/root/slow.xml", []byte(g.XML()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	must(t, a, "virsh -q create /root/slow.xml && sleep 2 && virsh -q migrate-setspeed slow 1")
+	must(t, c, `rm -f /run/go /run/said; nohup sh -c '{ echo hostname; n=0; while [ ! -e /run/go ] && [ $n -lt 1800 ]; do sleep 0.1; n=$((n+1)); done; echo hostname; } |
+timeout 240 virsh -q -c qemu+tls://`+a.FQDN+`/system >/run/said 2>&1; echo ended $? >>/run/said' >/dev/null 2>&1 &`)
+	said := func() string { return on(t, c, "cat /run/said").Stdout }
+	until(t, "the open connection has its first answer", func() bool { return strings.Count(said(), a.FQDN) == 1 })
+	must(t, a, "rm -f /run/migrated; nohup sh -c 'timeout 300 virsh -q migrate --live --p2p --tls slow qemu+tls://"+b.FQDN+"/system >/run/migrated 2>&1; echo ended $? >>/run/migrated' >/dev/null 2>&1 &")
+	moving := func() bool {
+		return on(t, b, "grep -q \"async='migration in'\" /run/libvirt/qemu/slow.xml").Code == 0
+	}
+	until(t, "the migration is in flight", moving)
+	state := func(h *lab.Host) (process, leaf string) {
+		return must(t, h, "systemctl show -p MainPID -p InvocationID --value libvirtd.service"),
+			must(t, h, "openssl s_client -connect 127.0.0.1:16514 </dev/null 2>/dev/null | openssl x509 -noout -serial")
+	}
+	processes, leaves := map[*lab.Host]string{}, map[*lab.Host]string{}
+	stop := make(chan struct{})
+	var viewing sync.WaitGroup
+	pictures := make([]atomic.Int64, len(s.hosts))
+	for i, h := range s.hosts {
+		processes[h], leaves[h] = state(h)
+		viewing.Go(func() {
+			for {
+				if err := opened[h].picture(); err != nil {
+					t.Errorf("%s: the open console after %d pictures: %v", h.Name, pictures[i].Load(), err)
+					return
+				}
+				pictures[i].Add(1)
+				select {
+				case <-stop:
+					return
+				case <-time.After(50 * time.Millisecond):
+				}
+			}
+		})
+	}
+	return func() {
+		t.Helper()
+		if !moving() {
+			t.Errorf("the migration was over before the renewal: %s", on(t, a, "cat /run/migrated").Stdout)
+		}
+		for i, h := range s.hosts {
+			process, leaf := state(h)
+			if process != processes[h] {
+				t.Errorf("libvirtd of %s is %s, was %s", h.Name, process, processes[h])
+			}
+			if leaf == leaves[h] {
+				t.Errorf("%s serves the old leaf %s", h.Name, leaf)
+			}
+			now := pictures[i].Load()
+			until(t, "the console of "+h.Name+" goes on after the renewal", func() bool { return pictures[i].Load() > now+1 || t.Failed() })
+		}
+		close(stop)
+		viewing.Wait()
+		must(t, c, "touch /run/go")
+		until(t, "the open connection ends", func() bool { return strings.Contains(said(), "ended") })
+		if text := said(); strings.Count(text, a.FQDN) != 2 || !strings.Contains(text, "ended 0") {
+			t.Errorf("the open connection said:\n%s", text)
+		}
+		must(t, a, "virsh -q migrate-setspeed slow 1000")
+		until(t, "the migration ends", func() bool { return strings.Contains(on(t, a, "cat /run/migrated").Stdout, "ended") })
+		if text := must(t, a, "cat /run/migrated"); strings.TrimSpace(text) != "ended 0" {
+			t.Errorf("the migration said: %s", text)
+		}
+		must(t, b, "virsh -q domstate slow | grep -q running && virsh -q destroy slow")
+	}
+}
+
+// until polls a condition, with room for a loaded machine.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(90 * time.Second); !ok(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still not: %s", what)
+		}
 	}
 }
 
