@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 	"github.com/virtrust/virtrust/internal/pki/pkitest"
 )
 
@@ -38,22 +39,22 @@ func TestAdoption(t *testing.T) {
 	s := newReadySite(t,
 		lab.HostSpec{Files: foreignPKI(b, ca, "kvm1."+lab.Domain)},
 		lab.HostSpec{Files: foreignPKI(b, ca, "kvm2."+lab.Domain)})
-	kvm1, kvm2 := s.hosts[0], s.hosts[1]
-	for _, h := range s.hosts {
-		sh(t, h, "systemctl stop libvirtd.service; systemctl enable --now libvirtd-tls.socket; systemctl start libvirtd.service")
+	kvm1, kvm2 := s.Hosts[0], s.Hosts[1]
+	for _, h := range s.Hosts {
+		operator.Sh(t, h, "systemctl stop libvirtd.service; systemctl enable --now libvirtd-tls.socket; systemctl start libvirtd.service")
 	}
 	if err := virsh(t, kvm2, kvm1); err != nil {
 		t.Fatalf("the hosts do not accept each other before: %v", err)
 	}
 	process, old := daemon(t, kvm1), s.served(t, kvm1)
 
-	r := s.run(t, 0, "plan")
-	contains(t, r.stdout, "The old CA")
-	p := s.run(t, 0, "plan", "--json").stdout
-	contains(t, p, `"foreign-ca"`)
+	r := s.Run(t, 0, "plan")
+	operator.Contains(t, r.Stdout, "The old CA")
+	p := s.Run(t, 0, "plan", "--json").Stdout
+	operator.Contains(t, p, `"foreign-ca"`)
 
 	watch := startPairWatch(t, kvm1)
-	s.run(t, 0, "apply", "--yes", "--limit", "kvm1")
+	s.Run(t, 0, "apply", "--yes", "--limit", "kvm1")
 	for _, seen := range watch() {
 		t.Logf("%s: %d whole reads, %d leaves", seen.Cert, seen.Whole, seen.Leaves)
 		if len(seen.Mixed) > 0 || seen.Gone > 0 {
@@ -72,19 +73,19 @@ func TestAdoption(t *testing.T) {
 	if err := virsh(t, kvm1, kvm2); err == nil {
 		t.Error("kvm2 accepts a client of an authority that it does not trust: this shows nothing")
 	}
-	contains(t, sh(t, kvm1, "openssl storeutl -noout -text -certs /etc/pki/CA/cacert.pem"), "The old CA", "Example libvirt g1")
+	operator.Contains(t, operator.Sh(t, kvm1, "openssl storeutl -noout -text -certs /etc/pki/CA/cacert.pem"), "The old CA", "Example libvirt g1")
 	dir := "/root/old"
-	sh(t, kvm2, "mkdir -p "+dir+"; cp /etc/pki/libvirt/clientcert.pem /etc/pki/libvirt/private/clientkey.pem "+dir)
-	s.run(t, 0, "apply", "--yes")
-	sh(t, kvm2, "cp /etc/pki/CA/cacert.pem "+dir)
-	out := sh(t, kvm2, "virsh -q -c 'qemu+tls://"+kvm1.FQDN+"/system?pkipath="+dir+"' hostname 2>&1")
-	contains(t, out, kvm1.FQDN)
-	s.empty(t)
-	contains(t, s.run(t, 0, "plan", "--json").stdout, `"foreign-ca"`)
-	s.run(t, 0, "verify")
+	operator.Sh(t, kvm2, "mkdir -p "+dir+"; cp /etc/pki/libvirt/clientcert.pem /etc/pki/libvirt/private/clientkey.pem "+dir)
+	s.Run(t, 0, "apply", "--yes")
+	operator.Sh(t, kvm2, "cp /etc/pki/CA/cacert.pem "+dir)
+	out := operator.Sh(t, kvm2, "virsh -q -c 'qemu+tls://"+kvm1.FQDN+"/system?pkipath="+dir+"' hostname 2>&1")
+	operator.Contains(t, out, kvm1.FQDN)
+	s.Empty(t)
+	operator.Contains(t, s.Run(t, 0, "plan", "--json").Stdout, `"foreign-ca"`)
+	s.Run(t, 0, "verify")
 
-	s.write(t, "policy.hcl", strings.Replace(policyHCL, "template = \"libvirt\"", "template = \"libvirt\"\n  trust \"/etc/pki/CA/cacert.pem\" {\n    foreign = \"remove\"\n  }", 1))
-	s.run(t, 0, "apply", "--yes")
+	s.Write(t, "policy.hcl", strings.Replace(policyHCL, "template = \"libvirt\"", "template = \"libvirt\"\n  trust \"/etc/pki/CA/cacert.pem\" {\n    foreign = \"remove\"\n  }", 1))
+	s.Run(t, 0, "apply", "--yes")
 	r2, err := kvm2.Run(t.Context(), "timeout", "20", "virsh", "-q", "-c", "qemu+tls://"+kvm1.FQDN+"/system?pkipath="+dir, "hostname")
 	if err != nil {
 		t.Fatal(err)
@@ -92,8 +93,8 @@ func TestAdoption(t *testing.T) {
 	if r2.Err() == nil {
 		t.Error("the old CA's client is accepted after its removal")
 	}
-	s.empty(t)
-	s.run(t, 0, "verify")
+	s.Empty(t)
+	s.Run(t, 0, "verify")
 }
 
 // A pair is what pairwatch saw of one.
@@ -130,10 +131,10 @@ func startPairWatch(t *testing.T, h *lab.Host) func() []pair {
 		}
 		out <- r.Stdout
 	}()
-	until(t, limit, "pairwatch runs", func() bool { return sh(t, h, "pgrep -x pairwatch || :") != "" })
+	operator.Until(t, limit, "pairwatch runs", func() bool { return operator.Sh(t, h, "pgrep -x pairwatch || :") != "" })
 	return func() []pair {
 		t.Helper()
-		sh(t, h, "touch /run/pairwatch.stop")
+		operator.Sh(t, h, "touch /run/pairwatch.stop")
 		text := <-out
 		var seen []pair
 		if err := json.Unmarshal([]byte(text), &seen); err != nil || len(seen) != 2 {
@@ -150,14 +151,14 @@ func TestPairWatchSees(t *testing.T) {
 	ca := b.Make(pkitest.Spec{Country: "UK", CommonName: "CA", Basic: "c ca", Usage: "c CS"})
 	files := foreignPKI(b, ca, "kvm1."+lab.Domain)
 	s := newSite(t, lab.HostSpec{Cheap: true, Files: files})
-	h := s.hosts[0]
+	h := s.Hosts[0]
 	// Leaves of one builder share a key; this one is another's.
 	other := pkitest.NewBuilder(time.Now()).Make(pkitest.Spec{CommonName: "x", Basic: "c leaf", Usage: "c DS KE", Signer: ca})
 	if err := h.WriteFile(t.Context(), "/root/other.pem", other.PEM(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	watch := startPairWatch(t, h)
-	sh(t, h, "sleep 0.2; mv /root/other.pem /etc/pki/libvirt/servercert.pem; rm /etc/pki/libvirt/clientcert.pem; sleep 0.2")
+	operator.Sh(t, h, "sleep 0.2; mv /root/other.pem /etc/pki/libvirt/servercert.pem; rm /etc/pki/libvirt/clientcert.pem; sleep 0.2")
 	seen := watch()
 	if len(seen[0].Mixed) == 0 || seen[1].Gone == 0 {
 		t.Errorf("a mixed pair and a missing one were not seen: %d, %d", len(seen[0].Mixed), seen[1].Gone)

@@ -31,11 +31,11 @@ func TestContract(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := &remote.Dialer{Dial: s.lab.Dial}
+			d := &remote.Dialer{Dial: s.Lab.Dial}
 			t.Cleanup(func() { d.Close() })
 			remotetest.Contract(t, remotetest.Subject{
-				Endpoint: remote.Endpoint{Name: "kvm1", Address: s.hosts[0].FQDN, Port: 22, User: "root",
-					KnownHosts: []string{s.lab.KnownHosts()}, Identity: []string{s.lab.IdentityFile()}},
+				Endpoint: remote.Endpoint{Name: "kvm1", Address: s.Hosts[0].FQDN, Port: 22, User: "root",
+					KnownHosts: []string{s.Lab.KnownHosts()}, Identity: []string{s.Lab.IdentityFile()}},
 				Dialer:      d,
 				TLSAddr:     s.listen(t, tlsServer(tls.Certificate{Certificate: [][]byte{leaf}, PrivateKey: key})),
 				TLSLeaf:     leaf,
@@ -49,7 +49,7 @@ func TestContract(t *testing.T) {
 // listen serves at the lab's own address, which the hosts reach.
 func (s *site) listen(t *testing.T, serve func(net.Listener)) string {
 	t.Helper()
-	l, err := s.lab.Listen(t.Context(), "tcp", lab.ControllerAddresses.Management4.String()+":0")
+	l, err := s.Lab.Listen(t.Context(), "tcp", lab.ControllerAddresses.Management4.String()+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

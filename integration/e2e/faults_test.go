@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 	"github.com/virtrust/virtrust/plan"
 )
 
@@ -53,7 +54,7 @@ var unreached = []struct {
 			t.Fatal(err)
 		}
 	}, "refused|unreachable"},
-	{"key refused", func(t *testing.T, _ *site, h *lab.Host) { sh(t, h, "rm /root/.ssh/authorized_keys") }, "authentication"},
+	{"key refused", func(t *testing.T, _ *site, h *lab.Host) { operator.Sh(t, h, "rm /root/.ssh/authorized_keys") }, "authentication"},
 	{"changed host key", func(t *testing.T, s *site, h *lab.Host) {
 		public, _, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
@@ -71,7 +72,7 @@ var unreached = []struct {
 // knownHosts replaces a host's keys in the site's own copy of known_hosts.
 func (s *site) knownHosts(t *testing.T, h *lab.Host, key string) {
 	t.Helper()
-	text, err := os.ReadFile(s.path("known_hosts"))
+	text, err := os.ReadFile(s.Path("known_hosts"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +85,7 @@ func (s *site) knownHosts(t *testing.T, h *lab.Host, key string) {
 	if key != "" {
 		fmt.Fprintf(&out, "%s %s", h.FQDN, key)
 	}
-	s.write(t, "known_hosts", out.String())
+	s.Write(t, "known_hosts", out.String())
 }
 
 // Whatever is wrong with a host: one clear line with a hint, the other hosts
@@ -96,54 +97,54 @@ func TestFaults(t *testing.T) {
 		specs = append(specs, lab.HostSpec{Cheap: true})
 	}
 	s := newSite(t, specs...)
-	known, err := os.ReadFile(s.lab.KnownHosts())
+	known, err := os.ReadFile(s.Lab.KnownHosts())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.write(t, "known_hosts", string(known))
-	s.write(t, "inventory.hcl", strings.Replace(s.inventory(s.hosts...), s.lab.KnownHosts(), s.path("known_hosts"), 1))
-	s.write(t, "policy.hcl", strings.Replace(policyHCL, "template = \"libvirt\"", `template = "libvirt"
+	s.Write(t, "known_hosts", string(known))
+	s.Write(t, "inventory.hcl", strings.Replace(s.Inventory("", s.Hosts...), s.Lab.KnownHosts(), s.Path("known_hosts"), 1))
+	s.Write(t, "policy.hcl", strings.Replace(policyHCL, "template = \"libvirt\"", `template = "libvirt"
   rollout {
     batch           = "100%"
     restarts        = 3
     max_unreachable = "100%"
   }`, 1))
-	s.run(t, 0, "ca", "init")
-	good, bad := s.hosts[:2], s.hosts[2]
+	s.Run(t, 0, "ca", "init")
+	good, bad := s.Hosts[:2], s.Hosts[2]
 
 	t.Run("unreached", func(t *testing.T) {
 		for i, u := range unreached {
-			u.cut(t, s, s.hosts[3+i])
+			u.cut(t, s, s.Hosts[3+i])
 		}
-		planned := s.run(t, 3, "plan", "--exclude", bad.Name)
+		planned := s.Run(t, 3, "plan", "--exclude", bad.Name)
 		rep := s.report(t, 3, "--yes", "--exclude", bad.Name)
 		for _, h := range good {
 			changed(t, rep, h)
 		}
 		for i, u := range unreached {
 			t.Run(u.name, func(t *testing.T) {
-				oneLine(t, rep, s.hosts[3+i], u.class, "", planned.stdout)
+				oneLine(t, rep, s.Hosts[3+i], u.class, "", planned.Stdout)
 			})
 		}
 	})
-	s.write(t, "inventory.hcl", s.inventory(s.hosts[:3]...))
+	s.Write(t, "inventory.hcl", s.Inventory("", s.Hosts[:3]...))
 
 	for _, f := range faults[:len(faults)-1] {
 		t.Run(f.name, func(t *testing.T) { s.faulty(t, f) })
 	}
 
 	t.Run("blocked port", func(t *testing.T) {
-		sh(t, bad, `nft 'table inet wall { chain in { type filter hook input priority 0; iifname != "lo" tcp dport 16514 reject with tcp reset; }; }'`)
+		operator.Sh(t, bad, `nft 'table inet wall { chain in { type filter hook input priority 0; iifname != "lo" tcp dport 16514 reject with tcp reset; }; }'`)
 		rep := s.report(t, 0, "--yes")
 		if h := rep.Hosts[2]; h.Result != plan.Changed || h.Proof == nil || len(h.Proof.Peers) > 0 || h.Proof.NotProved == "" {
 			t.Errorf("%+v, proof %+v: want a change that no peer proved", h, h.Proof)
 		} else {
 			t.Log(h.Proof.NotProved)
 		}
-		v := s.run(t, 2, "verify")
-		t.Log(v.stdout)
-		sh(t, bad, "nft delete table inet wall")
-		s.run(t, 0, "verify")
+		v := s.Run(t, 2, "verify")
+		t.Log(v.Stdout)
+		operator.Sh(t, bad, "nft delete table inet wall")
+		s.Run(t, 0, "verify")
 	})
 
 	f := faults[len(faults)-1]
@@ -152,21 +153,21 @@ func TestFaults(t *testing.T) {
 
 // faulty makes a fault on the third host, has all three changed, and undoes it.
 func (s *site) faulty(t *testing.T, f fault) {
-	good, bad := s.hosts[0], s.hosts[2]
-	sh(t, bad, f.do)
+	good, bad := s.Hosts[0], s.Hosts[2]
+	operator.Sh(t, bad, f.do)
 	if f.undo != "" {
-		defer sh(t, bad, f.undo)
+		defer operator.Sh(t, bad, f.undo)
 	}
-	sh(t, good, "chmod 600 /etc/pki/CA/cacert.pem") // it needs a change
+	operator.Sh(t, good, "chmod 600 /etc/pki/CA/cacert.pem") // it needs a change
 	before := tree(t, bad, false)
-	planned := s.exec(t, "plan")
+	planned := s.Exec(t, "plan")
 	rep := s.report(t, 3, "--yes")
 	changed(t, rep, good)
 	if hr := oneLine(t, rep, bad, f.class, f.text, ""); hr.Result == plan.Held {
-		if planned.code != 3 {
-			t.Errorf("plan ended with %d where a host is held", planned.code)
+		if planned.Code != 3 {
+			t.Errorf("plan ended with %d where a host is held", planned.Code)
 		}
-		oneLine(t, rep, bad, f.class, f.text, planned.stdout)
+		oneLine(t, rep, bad, f.class, f.text, planned.Stdout)
 	}
 	if after := tree(t, bad, false); after != before {
 		t.Errorf("something is half done:\n%s", diff(before, after))

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 	"github.com/virtrust/virtrust/plan"
 )
 
@@ -14,25 +15,25 @@ import (
 func TestFresh(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, lab.HostSpec{}, lab.HostSpec{})
-	kvm1, kvm2 := s.hosts[0], s.hosts[1]
+	kvm1, kvm2 := s.Hosts[0], s.Hosts[1]
 
-	r := s.run(t, 0, "validate")
-	contains(t, r.stdout, "2 hosts")
-	contains(t, r.stderr, "ca init") // a note, beside the result
-	r = s.run(t, 1, "plan")
-	contains(t, r.stderr, `authority "libvirt" has no certificate yet`, "virtrust ca init libvirt")
-	if r.stdout != "" {
-		t.Errorf("a refused plan has a result: %s", r.stdout)
+	r := s.Run(t, 0, "validate")
+	operator.Contains(t, r.Stdout, "2 hosts")
+	operator.Contains(t, r.Stderr, "ca init") // a note, beside the result
+	r = s.Run(t, 1, "plan")
+	operator.Contains(t, r.Stderr, `authority "libvirt" has no certificate yet`, "virtrust ca init libvirt")
+	if r.Stdout != "" {
+		t.Errorf("a refused plan has a result: %s", r.Stdout)
 	}
-	s.run(t, 0, "ca", "init")
+	s.Run(t, 0, "ca", "init")
 
 	before := tree(t, kvm1, true)
-	r = s.run(t, 0, "plan")
-	contains(t, r.stdout, "2 hosts change")
-	s.run(t, 2, "plan", "--detailed-exitcode")
-	file := s.path("fresh.plan.json")
-	r = s.run(t, 0, "plan", "--json", "--out", file)
-	p := decode[plan.Plan](t, r.stdout)
+	r = s.Run(t, 0, "plan")
+	operator.Contains(t, r.Stdout, "2 hosts change")
+	s.Run(t, 2, "plan", "--detailed-exitcode")
+	file := s.Path("fresh.plan.json")
+	r = s.Run(t, 0, "plan", "--json", "--out", file)
+	p := operator.Decode[plan.Plan](t, r.Stdout)
 	if change, held, unread, _ := p.Count(); change != 2 || held+unread != 0 {
 		t.Errorf("the plan changes %d hosts, holds %d, could not read %d", change, held, unread)
 	}
@@ -40,28 +41,28 @@ func TestFresh(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the saved plan: %v, %v", info, err)
 	}
-	r = s.run(t, 6, "apply")
-	contains(t, r.stderr, "--yes")
+	r = s.Run(t, 6, "apply")
+	operator.Contains(t, r.Stderr, "--yes")
 	if after := tree(t, kvm1, true); after != before {
 		t.Errorf("planning changed the host:\n%s", diff(before, after))
 	}
 
-	r = s.run(t, 0, "apply", "--yes")
-	contains(t, r.stdout, "2 changed")
-	if strings.Contains(r.stdout, "kvm1: stage") || !strings.Contains(r.stderr, "kvm1: stage") {
-		t.Errorf("progress belongs on standard error:\n%s---\n%s", r.stdout, r.stderr)
+	r = s.Run(t, 0, "apply", "--yes")
+	operator.Contains(t, r.Stdout, "2 changed")
+	if strings.Contains(r.Stdout, "kvm1: stage") || !strings.Contains(r.Stderr, "kvm1: stage") {
+		t.Errorf("progress belongs on standard error:\n%s---\n%s", r.Stdout, r.Stderr)
 	}
-	for _, h := range s.hosts {
+	for _, h := range s.Hosts {
 		clean(t, h)
 	}
-	s.empty(t)
-	s.run(t, 0, "verify")
-	if out := s.run(t, 0, "verify", "--json").stdout; !json.Valid([]byte(out)) {
+	s.Empty(t)
+	s.Run(t, 0, "verify")
+	if out := s.Run(t, 0, "verify", "--json").Stdout; !json.Valid([]byte(out)) {
 		t.Errorf("verify --json: %s", out)
 	}
-	r = s.run(t, 0, "status")
-	contains(t, r.stdout, "kvm1", "kvm2", "libvirt-server", "libvirt-client")
-	if out := s.run(t, 0, "status", "--json").stdout; !json.Valid([]byte(out)) {
+	r = s.Run(t, 0, "status")
+	operator.Contains(t, r.Stdout, "kvm1", "kvm2", "libvirt-server", "libvirt-client")
+	if out := s.Run(t, 0, "status", "--json").Stdout; !json.Valid([]byte(out)) {
 		t.Errorf("status --json: %s", out)
 	}
 	for _, pair := range [][2]*lab.Host{{kvm1, kvm2}, {kvm2, kvm1}} {
@@ -86,20 +87,20 @@ func TestFresh(t *testing.T) {
 	t.Run("host away", func(t *testing.T) {
 		// A configuration without hosts, or with fewer, never means "remove".
 		files := tree(t, kvm2, true)
-		s.write(t, "inventory.hcl", s.inventory(kvm1))
-		s.empty(t)
-		s.run(t, 0, "apply", "--yes")
-		s.write(t, "inventory.hcl", s.inventory())
+		s.Write(t, "inventory.hcl", s.Inventory("", kvm1))
+		s.Empty(t)
+		s.Run(t, 0, "apply", "--yes")
+		s.Write(t, "inventory.hcl", s.Inventory(""))
 		for _, args := range [][]string{{"plan"}, {"apply", "--yes"}, {"verify"}, {"status"}} {
-			r := s.run(t, 1, args...)
-			contains(t, r.stderr, "no hosts")
+			r := s.Run(t, 1, args...)
+			operator.Contains(t, r.Stderr, "no hosts")
 		}
-		s.write(t, "inventory.hcl", s.inventory(s.hosts...))
+		s.Write(t, "inventory.hcl", s.Inventory("", s.Hosts...))
 		for _, args := range [][]string{{"--limit", "nosuch"}, {"--limit", "kvm1", "--exclude", "kvm*"}, {"--exclude", "kvm1,kvm2"}, {"--limit", "cluster:none"}} {
-			s.run(t, 1, append([]string{"plan"}, args...)...)
-			s.run(t, 1, append([]string{"apply", "--yes"}, args...)...)
+			s.Run(t, 1, append([]string{"plan"}, args...)...)
+			s.Run(t, 1, append([]string{"apply", "--yes"}, args...)...)
 		}
-		contains(t, s.run(t, 1, "plan", "--limit", "nosuch").stderr, `"nosuch" matches no host`)
+		operator.Contains(t, s.Run(t, 1, "plan", "--limit", "nosuch").Stderr, `"nosuch" matches no host`)
 		if after := tree(t, kvm2, true); after != files {
 			t.Errorf("a host that left the configuration was changed:\n%s", diff(files, after))
 		}

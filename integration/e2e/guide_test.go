@@ -17,6 +17,7 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 	"github.com/virtrust/virtrust/integration/screen"
 )
 
@@ -211,7 +212,7 @@ func TestGettingStarted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	shim("make", `[ "$*" = build ] && exec cp '`+virtrust+`' virtrust`)
+	shim("make", `[ "$*" = build ] && exec cp '`+operator.Program()+`' virtrust`)
 	shim("ssh", "exec /usr/bin/ssh -F /dev/null -o BatchMode=yes -i $HOME/.ssh/id_ed25519 -o UserKnownHostsFile=$HOME/.ssh/known_hosts \"$@\"")
 	for from, to := range map[string]string{l.IdentityFile(): "id_ed25519", l.KnownHosts(): "known_hosts"} {
 		if out, err := exec.Command("cp", from, filepath.Join(home, ".ssh", to)).CombinedOutput(); err != nil {

@@ -5,10 +5,11 @@ import (
 	"time"
 
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 )
 
 func active(t *testing.T, h *lab.Host) bool {
-	return sh(t, h, "systemctl is-active libvirtd.service || :") == "active"
+	return operator.Sh(t, h, "systemctl is-active libvirtd.service || :") == "active"
 }
 
 // libvirtd leaves when nobody uses it. Then there is still nothing to do.
@@ -16,23 +17,23 @@ func TestIdle(t *testing.T) {
 	t.Parallel()
 	spec := lab.HostSpec{Files: map[string]lab.File{"/etc/default/libvirtd": {Content: []byte("LIBVIRTD_ARGS=\"--timeout 10\"\n")}}}
 	s := newReadySite(t, spec, spec)
-	s.run(t, 0, "apply", "--yes")
-	if !active(t, s.hosts[0]) {
+	s.Run(t, 0, "apply", "--yes")
+	if !active(t, s.Hosts[0]) {
 		t.Fatal("libvirtd does not run after apply: this shows nothing")
 	}
-	for _, h := range s.hosts {
-		until(t, limit, "libvirtd leaves "+h.Name, func() bool { return !active(t, h) })
+	for _, h := range s.Hosts {
+		operator.Until(t, limit, "libvirtd leaves "+h.Name, func() bool { return !active(t, h) })
 	}
-	s.empty(t)
-	for _, h := range s.hosts {
+	s.Empty(t)
+	for _, h := range s.Hosts {
 		// A plan's look at what is served wakes it.
-		until(t, limit, "libvirtd leaves "+h.Name, func() bool { return !active(t, h) })
+		operator.Until(t, limit, "libvirtd leaves "+h.Name, func() bool { return !active(t, h) })
 	}
-	if err := virsh(t, s.hosts[1], s.hosts[0]); err != nil {
+	if err := virsh(t, s.Hosts[1], s.Hosts[0]); err != nil {
 		t.Error(err)
 	}
-	s.empty(t)
-	s.run(t, 0, "verify")
+	s.Empty(t)
+	s.Run(t, 0, "verify")
 }
 
 // The same with the time that libvirtd takes by itself.
@@ -40,13 +41,13 @@ func TestIdleThreeMinutes(t *testing.T) {
 	// Three minutes that cost nothing: the other tests run meanwhile.
 	t.Parallel()
 	s := newReadySite(t, lab.HostSpec{}, lab.HostSpec{})
-	s.run(t, 0, "apply", "--yes")
+	s.Run(t, 0, "apply", "--yes")
 	end := time.Now().Add(3 * time.Minute)
-	for _, h := range s.hosts {
-		until(t, 3*time.Minute, "libvirtd leaves "+h.Name, func() bool { return !active(t, h) })
+	for _, h := range s.Hosts {
+		operator.Until(t, 3*time.Minute, "libvirtd leaves "+h.Name, func() bool { return !active(t, h) })
 	}
 	time.Sleep(time.Until(end))
-	s.empty(t)
-	s.run(t, 0, "apply", "--yes")
-	s.run(t, 0, "verify")
+	s.Empty(t)
+	s.Run(t, 0, "apply", "--yes")
+	s.Run(t, 0, "verify")
 }

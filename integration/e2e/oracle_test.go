@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 	"github.com/virtrust/virtrust/internal/pki"
 	"github.com/virtrust/virtrust/internal/pki/pkitest"
 )
@@ -43,9 +44,9 @@ func TestOracle(t *testing.T) {
 				}
 			}
 			s := newSite(t, lab.HostSpec{Suite: suite, Files: files})
-			h := s.hosts[0]
-			libvirt := sh(t, h, "dpkg-query -W -f '${Version}' libvirt-daemon")
-			qemu := sh(t, h, "qemu-system-x86_64 --version | head -n 1")
+			h := s.Hosts[0]
+			libvirt := operator.Sh(t, h, "dpkg-query -W -f '${Version}' libvirt-daemon")
+			qemu := operator.Sh(t, h, "qemu-system-x86_64 --version | head -n 1")
 			began := time.Now()
 			perfect := slices.IndexFunc(cases, func(c pkitest.Case) bool { return c.Suite == "libvirt" && c.Name == "servercert" })
 			every := 8

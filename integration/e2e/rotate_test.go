@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 	"github.com/virtrust/virtrust/plan"
 )
 
@@ -29,8 +30,8 @@ func (s *site) call(t *testing.T) *callers {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	c := &callers{stop: stop}
-	for _, from := range s.hosts {
-		for _, to := range s.hosts {
+	for _, from := range s.Hosts {
+		for _, to := range s.Hosts {
 			if from == to {
 				continue
 			}
@@ -67,61 +68,61 @@ func (c *callers) end() (calls int, failed []string) {
 func TestRotate(t *testing.T) {
 	t.Parallel()
 	s := newReadySite(t, lab.HostSpec{Suite: "bookworm"}, lab.HostSpec{Suite: "trixie"}, lab.HostSpec{Suite: "forky"})
-	s.run(t, 0, "apply", "--yes")
-	s.empty(t)
+	s.Run(t, 0, "apply", "--yes")
+	s.Empty(t)
 	before := map[string]string{}
-	for _, h := range s.hosts {
-		sh(t, h, "virsh -q list") // wakes it
+	for _, h := range s.Hosts {
+		operator.Sh(t, h, "virsh -q list") // wakes it
 		before[h.Name] = daemon(t, h)
 	}
 	c := s.call(t)
 
-	r := s.run(t, 0, "ca", "rotate", "libvirt", "--yes")
-	contains(t, r.stdout, "generation 2 is prepared", "virtrust apply")
-	r = s.run(t, 3, "ca", "rotate", "libvirt", "--yes")
-	contains(t, r.stdout, "Step issue of generation 2 waits for 3 hosts", "it has not loaded generation 2")
-	s.run(t, 0, "apply", "--yes", "--limit", "kvm1")
-	r = s.run(t, 3, "ca", "rotate", "libvirt", "--yes")
-	contains(t, r.stdout, "waits for 2 hosts")
-	s.run(t, 0, "apply", "--yes")
-	s.empty(t)
-	r = s.run(t, 0, "ca", "rotate", "libvirt", "--yes")
-	contains(t, r.stdout, "generation 2 is issuing", "generation 1 is draining")
-	r = s.run(t, 0, "plan")
-	contains(t, r.stdout, "generation 1 of authority libvirt, which signed it, is")
-	r = s.run(t, 3, "ca", "rotate", "libvirt", "--yes")
-	contains(t, r.stdout, "Step retire of generation 1 waits for 3 hosts")
-	s.run(t, 0, "apply", "--yes")
-	s.empty(t)
-	r = s.run(t, 0, "ca", "matrix", "libvirt")
-	contains(t, r.stdout, "6 of 6 pairs can talk")
-	s.run(t, 0, "ca", "rotate", "libvirt", "--yes")
+	r := s.Run(t, 0, "ca", "rotate", "libvirt", "--yes")
+	operator.Contains(t, r.Stdout, "generation 2 is prepared", "virtrust apply")
+	r = s.Run(t, 3, "ca", "rotate", "libvirt", "--yes")
+	operator.Contains(t, r.Stdout, "Step issue of generation 2 waits for 3 hosts", "it has not loaded generation 2")
+	s.Run(t, 0, "apply", "--yes", "--limit", "kvm1")
+	r = s.Run(t, 3, "ca", "rotate", "libvirt", "--yes")
+	operator.Contains(t, r.Stdout, "waits for 2 hosts")
+	s.Run(t, 0, "apply", "--yes")
+	s.Empty(t)
+	r = s.Run(t, 0, "ca", "rotate", "libvirt", "--yes")
+	operator.Contains(t, r.Stdout, "generation 2 is issuing", "generation 1 is draining")
+	r = s.Run(t, 0, "plan")
+	operator.Contains(t, r.Stdout, "generation 1 of authority libvirt, which signed it, is")
+	r = s.Run(t, 3, "ca", "rotate", "libvirt", "--yes")
+	operator.Contains(t, r.Stdout, "Step retire of generation 1 waits for 3 hosts")
+	s.Run(t, 0, "apply", "--yes")
+	s.Empty(t)
+	r = s.Run(t, 0, "ca", "matrix", "libvirt")
+	operator.Contains(t, r.Stdout, "6 of 6 pairs can talk")
+	s.Run(t, 0, "ca", "rotate", "libvirt", "--yes")
 	rep := s.report(t, 0, "--yes")
 	if rep.Count(plan.Changed) != 3 {
 		t.Errorf("retired, and %+v", rep.Hosts)
 	}
-	s.empty(t)
-	r = s.run(t, 0, "ca", "rotate", "libvirt", "--yes")
-	contains(t, r.stdout, "generation 1 is destroyed")
+	s.Empty(t)
+	r = s.Run(t, 0, "ca", "rotate", "libvirt", "--yes")
+	operator.Contains(t, r.Stdout, "generation 1 is destroyed")
 
 	calls, failed := c.end()
 	t.Logf("%d connections between all pairs during the change", calls)
 	if len(failed) > 0 || calls < 60 {
 		t.Errorf("%d of %d connections failed:\n%s", len(failed), calls, strings.Join(failed, "\n"))
 	}
-	for _, h := range s.hosts {
-		if n := sh(t, h, "grep -c BEGIN /etc/pki/CA/cacert.pem"); n != "1" {
+	for _, h := range s.Hosts {
+		if n := operator.Sh(t, h, "grep -c BEGIN /etc/pki/CA/cacert.pem"); n != "1" {
 			t.Errorf("%s has %s CAs in its bundle", h.Name, n)
 		}
 		if got := s.served(t, h).Issuer.CommonName; !strings.HasSuffix(got, "libvirt g2") {
 			t.Errorf("%s serves a leaf of %q", h.Name, got)
 		}
 		if now := daemon(t, h); now != before[h.Name] {
-			t.Errorf("%s: libvirtd was restarted: %s, then %s:\n%s", h.Name, before[h.Name], now, sh(t, h, "journalctl -u libvirtd -o short-precise --no-pager | tail -n 60"))
+			t.Errorf("%s: libvirtd was restarted: %s, then %s:\n%s", h.Name, before[h.Name], now, operator.Sh(t, h, "journalctl -u libvirtd -o short-precise --no-pager | tail -n 60"))
 		}
 		clean(t, h)
 	}
-	s.run(t, 0, "verify")
+	s.Run(t, 0, "verify")
 	var list []struct {
 		Name        string
 		Generations []struct {
@@ -129,7 +130,7 @@ func TestRotate(t *testing.T) {
 			Phase  string
 		}
 	}
-	if err := json.Unmarshal([]byte(s.run(t, 0, "ca", "list", "--json").stdout), &list); err != nil {
+	if err := json.Unmarshal([]byte(s.Run(t, 0, "ca", "list", "--json").Stdout), &list); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range list {

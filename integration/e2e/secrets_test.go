@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 )
 
 // Neither the passphrase nor a private key shows anywhere it should not, with
@@ -24,52 +25,52 @@ import (
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, lab.HostSpec{}, lab.HostSpec{})
-	w := startWitness(t, filepath.Join(s.dir, ".virtrust"))
+	w := startWitness(t, filepath.Join(s.Dir, ".virtrust"))
 	// Between fork and exec, ip is a copy of this test, and then itself and
 	// virtrust: one process, which the test gave the passphrase.
-	s.watch = func(cmd *exec.Cmd) { w.leaveOut(cmd.Process.Pid) }
+	s.Began = func(cmd *exec.Cmd) { w.leaveOut(cmd.Process.Pid) }
 
 	var keys [][]byte
 	remember := func() {
-		for _, h := range s.hosts {
+		for _, h := range s.Hosts {
 			keys = append(keys, privateKeys(t, h)...)
 		}
 	}
 	replace := []string{"--replace", "certificate.libvirt-server", "--replace", "certificate.libvirt-client"}
-	s.run(t, 0, "-v", "validate")
-	s.run(t, 0, "-v", "ca", "init")
-	s.run(t, 0, "-v", "plan", "--out", s.path("a.plan.json"))
-	s.run(t, 0, "-v", "apply", s.path("a.plan.json"))
+	s.Run(t, 0, "-v", "validate")
+	s.Run(t, 0, "-v", "ca", "init")
+	s.Run(t, 0, "-v", "plan", "--out", s.Path("a.plan.json"))
+	s.Run(t, 0, "-v", "apply", s.Path("a.plan.json"))
 	remember()
 	// A file is opened by virtrust itself, so nobody has it in the environment.
-	s.noEnv = true
-	s.write(t, "passphrase", s.passphrase+"\n")
-	s.write(t, "policy.hcl", strings.ReplaceAll(policyHCL, "env:VT_PASSPHRASE", "file:passphrase"))
-	s.run(t, 0, append([]string{"-v", "apply", "--yes"}, replace...)...)
+	s.Env = nil
+	s.Write(t, "passphrase", s.passphrase+"\n")
+	s.Write(t, "policy.hcl", strings.ReplaceAll(policyHCL, "env:VT_PASSPHRASE", "file:passphrase"))
+	s.Run(t, 0, append([]string{"-v", "apply", "--yes"}, replace...)...)
 	remember()
-	s.run(t, 0, append([]string{"-v", "plan", "--json", "--out", s.path("b.plan.json")}, replace...)...)
-	s.run(t, 0, "-v", "verify")
-	s.run(t, 0, "-v", "status", "--json")
-	s.run(t, 0, "-v", "ca", "show", "libvirt")
-	s.run(t, 0, "-v", "show", "--json")
+	s.Run(t, 0, append([]string{"-v", "plan", "--json", "--out", s.Path("b.plan.json")}, replace...)...)
+	s.Run(t, 0, "-v", "verify")
+	s.Run(t, 0, "-v", "status", "--json")
+	s.Run(t, 0, "-v", "ca", "show", "libvirt")
+	s.Run(t, 0, "-v", "show", "--json")
 	// A wrong passphrase is not repeated in the error.
 	wrong := "wrong-" + rand.Text()
-	s.write(t, "passphrase", wrong+"\n")
-	r := s.run(t, 1, append([]string{"-v", "apply", "--yes"}, replace...)...)
-	contains(t, r.stderr, "passphrase")
-	if err := os.Remove(s.path("passphrase")); err != nil {
+	s.Write(t, "passphrase", wrong+"\n")
+	r := s.Run(t, 1, append([]string{"-v", "apply", "--yes"}, replace...)...)
+	operator.Contains(t, r.Stderr, "passphrase")
+	if err := os.Remove(s.Path("passphrase")); err != nil {
 		t.Fatal(err)
 	}
 
 	t.Run("can be found", func(t *testing.T) {
 		planted := rand.Text()
-		if err := os.WriteFile(s.path("planted"), []byte("x"+planted+"x"), 0o600); err != nil {
+		if err := os.WriteFile(s.Path("planted"), []byte("x"+planted+"x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := findIn(t, s.dir, []byte(planted)); !slices.Equal(got, []string{s.path("planted")}) {
+		if got := findIn(t, s.Dir, []byte(planted)); !slices.Equal(got, []string{s.Path("planted")}) {
 			t.Errorf("a planted file is found in %v", got)
 		}
-		if err := os.Remove(s.path("planted")); err != nil {
+		if err := os.Remove(s.Path("planted")); err != nil {
 			t.Fatal(err)
 		}
 		// They stay until they were seen: on a busy machine a round takes long.
@@ -80,23 +81,23 @@ func TestSecrets(t *testing.T) {
 		} {
 			var there sync.WaitGroup
 			there.Go(func() {
-				if _, err := s.hosts[1].Script(t.Context(), p.script); err != nil {
+				if _, err := s.Hosts[1].Script(t.Context(), p.script); err != nil {
 					t.Error(err)
 				}
 			})
 			for i := 0; i < 600 && len(w.find([]byte(p.needle))) == 0; i++ {
 				time.Sleep(100 * time.Millisecond)
 			}
-			sh(t, s.hosts[1], "touch /run/seen")
+			operator.Sh(t, s.Hosts[1], "touch /run/seen")
 			there.Wait()
 			if len(w.find([]byte(p.needle))) == 0 {
 				t.Errorf("a planted secret %s on a host is not found", name)
 			}
 		}
-		if sh(t, s.hosts[0], "echo "+planted+" >/var/tmp/planted; "+grepHost(planted)) == "" {
+		if operator.Sh(t, s.Hosts[0], "echo "+planted+" >/var/tmp/planted; "+grepHost(planted)) == "" {
 			t.Error("a planted file on a host is not found")
 		}
-		now := []byte(sh(t, s.hosts[0], "cat /etc/pki/libvirt/private/serverkey.pem"))
+		now := []byte(operator.Sh(t, s.Hosts[0], "cat /etc/pki/libvirt/private/serverkey.pem"))
 		if !slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Contains(now, k) }) {
 			t.Error("the key that a host has now is not among those that are searched for")
 		}
@@ -110,24 +111,24 @@ func TestSecrets(t *testing.T) {
 
 	needles := map[string][]byte{"the passphrase": []byte(s.passphrase), "the wrong passphrase": []byte(wrong)}
 	for name, needle := range needles {
-		report(t, name, w.find(needle), findIn(t, s.dir, needle), said(s, needle))
-		for _, h := range s.hosts {
-			if where := sh(t, h, grepHost(string(needle))); where != "" {
+		report(t, name, w.find(needle), findIn(t, s.Dir, needle), said(s, needle))
+		for _, h := range s.Hosts {
+			if where := operator.Sh(t, h, grepHost(string(needle))); where != "" {
 				t.Errorf("%s is on %s in %s", name, h.Name, where)
 			}
 		}
 	}
 	for _, k := range keys {
-		report(t, "a host's private key", w.find(k), findIn(t, s.dir, k), said(s, k))
+		report(t, "a host's private key", w.find(k), findIn(t, s.Dir, k), said(s, k))
 	}
-	identity, err := os.ReadFile(s.lab.IdentityFile())
+	identity, err := os.ReadFile(s.Lab.IdentityFile())
 	if err != nil {
 		t.Fatal(err)
 	}
 	line := bytes.Split(identity, []byte("\n"))[2]
-	report(t, "the SSH key", w.find(line), findIn(t, s.dir, line), said(s, line))
-	report(t, "a private key", nil, findIn(t, s.dir, []byte("PRIVATE KEY")), said(s, []byte("PRIVATE KEY")))
-	contains(t, s.said.String(), "round_trips", "step=stage")
+	report(t, "the SSH key", w.find(line), findIn(t, s.Dir, line), said(s, line))
+	report(t, "a private key", nil, findIn(t, s.Dir, []byte("PRIVATE KEY")), said(s, []byte("PRIVATE KEY")))
+	operator.Contains(t, s.Said.String(), "round_trips", "step=stage")
 }
 
 func report(t *testing.T, what string, where ...[]string) {
@@ -138,7 +139,7 @@ func report(t *testing.T, what string, where ...[]string) {
 }
 
 func said(s *site, needle []byte) []string {
-	if bytes.Contains(s.said.Bytes(), needle) {
+	if bytes.Contains(s.Said.Bytes(), needle) {
 		return []string{"virtrust's output"}
 	}
 	return nil
@@ -152,7 +153,7 @@ func grepHost(word string) string {
 // privateKeys are a host's private keys in every form in which they could leak.
 func privateKeys(t *testing.T, h *lab.Host) (forms [][]byte) {
 	t.Helper()
-	for _, name := range strings.Fields(sh(t, h, "ls /etc/pki/*/.virtrust/*/*/key.pem")) {
+	for _, name := range strings.Fields(operator.Sh(t, h, "ls /etc/pki/*/.virtrust/*/*/key.pem")) {
 		text, err := h.ReadFile(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 	"github.com/virtrust/virtrust/internal/authority/authoritytest"
 )
 
@@ -77,7 +78,7 @@ func (s *site) stepCA(t *testing.T, c *authoritytest.Company, password string) s
 	if err := os.WriteFile(file, conf, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := s.lab.Command(context.Background(), program, file)
+	cmd := s.Lab.Command(context.Background(), program, file)
 	cmd.Env = append(os.Environ(), "STEPPATH="+c.Dir)
 	log, err := os.Create(filepath.Join(c.Dir, "step-ca.log"))
 	if err != nil {
@@ -103,10 +104,10 @@ func (s *site) stepCA(t *testing.T, c *authoritytest.Company, password string) s
 			t.Logf("step-ca said:\n%s", text)
 		}
 	})
-	until(t, limit, "step-ca answers", func() bool {
+	operator.Until(t, limit, "step-ca answers", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		conn, err := s.lab.Dial(ctx, "tcp", address)
+		conn, err := s.Lab.Dial(ctx, "tcp", address)
 		if err != nil {
 			return false
 		}
@@ -120,10 +121,10 @@ func TestStepCA(t *testing.T) {
 	t.Parallel()
 	company := authoritytest.NewCompany(t)
 	s := newSite(t, lab.HostSpec{}, lab.HostSpec{})
-	s.noEnv = true
+	s.Env = nil
 	password := rand.Text()
 	url := s.stepCA(t, company, password)
-	s.write(t, "password", password+"\n")
+	s.Write(t, "password", password+"\n")
 	block := `authority "libvirt" {
   kind = "step"
 
@@ -136,16 +137,16 @@ func TestStepCA(t *testing.T) {
 }
 `
 	s.trust(t, fmt.Sprintf(block, url, filepath.Join(company.Dir, "root.crt"), "virtrust"))
-	s.run(t, 0, "ca", "import", "libvirt", filepath.Join(company.Dir, "chain.pem"))
-	r := s.run(t, 0, "apply", "--yes")
-	contains(t, r.stdout, "2 changed")
-	s.empty(t)
-	s.run(t, 0, "verify")
-	leaf := s.served(t, s.hosts[0])
+	s.Run(t, 0, "ca", "import", "libvirt", filepath.Join(company.Dir, "chain.pem"))
+	r := s.Run(t, 0, "apply", "--yes")
+	operator.Contains(t, r.Stdout, "2 changed")
+	s.Empty(t)
+	s.Run(t, 0, "verify")
+	leaf := s.served(t, s.Hosts[0])
 	if leaf.Issuer.CommonName != "Company Issuing 1" || len(leaf.ExtKeyUsage) != 1 {
 		t.Errorf("served is a leaf of %q with usages %v", leaf.Issuer.CommonName, leaf.ExtKeyUsage)
 	}
-	if err := virsh(t, s.hosts[0], s.hosts[1]); err != nil {
+	if err := virsh(t, s.Hosts[0], s.Hosts[1]); err != nil {
 		t.Error(err)
 	}
 
@@ -154,15 +155,15 @@ func TestStepCA(t *testing.T) {
 		{"another password", "virtrust", "wrong", "does not open it"},
 		{"another provisioner", "nobody", password, `no provisioner "nobody"`},
 	} {
-		s.write(t, "password", tc.password+"\n")
+		s.Write(t, "password", tc.password+"\n")
 		s.trust(t, fmt.Sprintf(block, url, filepath.Join(company.Dir, "root.crt"), tc.provisioner))
-		r = s.run(t, 3, "apply", "--yes", "--limit", "kvm1", "--replace", "certificate.libvirt-server")
-		contains(t, r.stdout+r.stderr, tc.want)
+		r = s.Run(t, 3, "apply", "--yes", "--limit", "kvm1", "--replace", "certificate.libvirt-server")
+		operator.Contains(t, r.Stdout+r.Stderr, tc.want)
 	}
-	s.write(t, "password", password+"\n")
+	s.Write(t, "password", password+"\n")
 	s.trust(t, fmt.Sprintf(block, url, filepath.Join(company.Dir, "root.crt"), "virtrust"))
-	s.empty(t)
-	if now := s.served(t, s.hosts[0]); !now.Equal(leaf) {
+	s.Empty(t)
+	if now := s.served(t, s.Hosts[0]); !now.Equal(leaf) {
 		t.Error("another leaf is served")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 	"github.com/virtrust/virtrust/internal/authority/authoritytest"
 )
 
@@ -22,8 +23,8 @@ func TestVault(t *testing.T) {
 	t.Parallel()
 	company := authoritytest.NewCompany(t)
 	s := newSite(t, lab.HostSpec{})
-	s.noEnv = true
-	kvm1 := s.hosts[0]
+	s.Env = nil
+	kvm1 := s.Hosts[0]
 	v := s.startVault(t, company)
 	// docs/pki.md gives these.
 	role := func(name, usage string, more map[string]any) {
@@ -49,10 +50,10 @@ path "pki-kvm/sign/elsewhere" { capabilities = ["update"] }`}, nil)
 	v.ask(t, "POST", "sys/auth/approle", map[string]any{"type": "approle"}, nil)
 	v.ask(t, "POST", "auth/approle/role/kvm", map[string]any{"token_policies": "kvm-signer", "token_ttl": "1h"}, nil)
 	// What an agent would write to its sink.
-	s.write(t, "token", v.login(t)+"\n")
+	s.Write(t, "token", v.login(t)+"\n")
 
 	trust := func(roles string) {
-		s.write(t, "policy.hcl", fmt.Sprintf(`authority "libvirt" {
+		s.Write(t, "policy.hcl", fmt.Sprintf(`authority "libvirt" {
   kind = "vault"
 
   vault {
@@ -75,10 +76,10 @@ policy "standard" {
 	}
 	const twoRoles = "role = \"hosts\"\n    client_role = \"clients\""
 	trust(twoRoles)
-	contains(t, s.run(t, 1, "plan").stderr, "virtrust ca import libvirt")
-	contains(t, s.run(t, 0, "ca", "import", "libvirt", filepath.Join(company.Dir, "vault-chain.pem")).stdout, "Vault Issuing 1")
-	s.run(t, 0, "apply", "--yes")
-	s.empty(t)
+	operator.Contains(t, s.Run(t, 1, "plan").Stderr, "virtrust ca import libvirt")
+	operator.Contains(t, s.Run(t, 0, "ca", "import", "libvirt", filepath.Join(company.Dir, "vault-chain.pem")).Stdout, "Vault Issuing 1")
+	s.Run(t, 0, "apply", "--yes")
+	s.Empty(t)
 	leaf := s.served(t, kvm1)
 	if leaf.Issuer.CommonName != "Vault Issuing 1" || len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != x509.ExtKeyUsageServerAuth {
 		t.Errorf("served is a leaf of %q with usages %v", leaf.Issuer.CommonName, leaf.ExtKeyUsage)
@@ -99,13 +100,13 @@ policy "standard" {
 	for _, name := range []string{"hosts", "clients"} {
 		role(name, name, map[string]any{"max_ttl": "240h", "not_before_duration": "1900h"})
 	}
-	s.run(t, 0, "apply", "--yes", "--replace", "certificate.libvirt-server,certificate.libvirt-client")
+	s.Run(t, 0, "apply", "--yes", "--replace", "certificate.libvirt-server,certificate.libvirt-client")
 	for _, name := range []string{"hosts", "clients"} {
 		role(name, name, nil)
 	}
 	leaf = s.served(t, kvm1)
-	contains(t, s.run(t, 0, "renew").stdout, "1 host renewed", "libvirt-server, libvirt-client")
-	s.empty(t)
+	operator.Contains(t, s.Run(t, 0, "renew").Stdout, "1 host renewed", "libvirt-server, libvirt-client")
+	s.Empty(t)
 	if now := daemon(t, kvm1); now != process {
 		t.Errorf("libvirtd was restarted: %s, then %s", process, now)
 	}
@@ -122,11 +123,11 @@ policy "standard" {
 		} `json:"auth"`
 	}
 	v.ask(t, "POST", "auth/token/create", map[string]any{"policies": []string{"kvm-wide"}, "ttl": "1h"}, &wide)
-	s.write(t, "wide", wide.Auth.Token)
+	s.Write(t, "wide", wide.Auth.Token)
 	trust("role = \"both\"")
-	s.write(t, "policy.hcl", strings.ReplaceAll(s.read(t, "policy.hcl"), "file:token", "file:wide"))
-	s.run(t, 0, "apply", "--yes", "--replace", "certificate.libvirt-server")
-	contains(t, s.run(t, 0, "plan").stdout, "usage-too-wide")
+	s.Write(t, "policy.hcl", strings.ReplaceAll(s.read(t, "policy.hcl"), "file:token", "file:wide"))
+	s.Run(t, 0, "apply", "--yes", "--replace", "certificate.libvirt-server")
+	operator.Contains(t, s.Run(t, 0, "plan").Stdout, "usage-too-wide")
 
 	// What the server refuses is said, and changes nothing on the host.
 	leaf = s.served(t, kvm1)
@@ -139,9 +140,9 @@ policy "standard" {
 	refused := func(what, roles string, want ...string) {
 		t.Helper()
 		trust(roles)
-		r := s.run(t, 3, "apply", "--yes", "--replace", "certificate.libvirt-server")
-		contains(t, strings.Join(strings.Fields(r.stdout+r.stderr), " "), want...)
-		t.Logf("%s:\n%s%s", what, r.stdout, r.stderr)
+		r := s.Run(t, 3, "apply", "--yes", "--replace", "certificate.libvirt-server")
+		operator.Contains(t, strings.Join(strings.Fields(r.Stdout+r.Stderr), " "), want...)
+		t.Logf("%s:\n%s%s", what, r.Stdout, r.Stderr)
 		clean(t, kvm1)
 	}
 	refused("a role for other names", "role = \"elsewhere\"", "400", "not allowed by this role")
@@ -158,19 +159,19 @@ policy "standard" {
 		} `json:"auth"`
 	}
 	v.ask(t, "POST", "auth/token/create", map[string]any{"policies": []string{"kvm-signer"}, "ttl": "1s", "explicit_max_ttl": "1s"}, &short)
-	until(t, limit, "the token has ended", func() bool {
+	operator.Until(t, limit, "the token has ended", func() bool {
 		code, _ := v.try(t, "GET", "auth/token/lookup-self", short.Auth.Token, nil, nil)
 		return code == http.StatusForbidden
 	})
 	good := s.read(t, "token")
-	s.write(t, "token", short.Auth.Token)
+	s.Write(t, "token", short.Auth.Token)
 	refused("a token that has ended", twoRoles, "403", "permission denied", "token")
-	s.write(t, "token", good)
+	s.Write(t, "token", good)
 	if after := state(); after != before {
 		t.Errorf("what was refused changed the host:\n%s", diff(before, after))
 	}
 	trust(twoRoles)
-	s.empty(t)
+	s.Empty(t)
 	if !s.served(t, kvm1).Equal(leaf) {
 		t.Error("another leaf is served")
 	}
@@ -184,7 +185,7 @@ policy "standard" {
 		} `json:"data"`
 	}
 	v.ask(t, "POST", "pki-kvm/issue/people", map[string]any{"common_name": "ann", "exclude_cn_from_sans": true, "ttl": "24h"}, &ann)
-	sh(t, kvm1, "mkdir -pm 0700 /root/ann; cp /etc/pki/CA/cacert.pem /root/ann/")
+	operator.Sh(t, kvm1, "mkdir -pm 0700 /root/ann; cp /etc/pki/CA/cacert.pem /root/ann/")
 	for name, text := range map[string]string{"clientcert.pem": ann.Data.Cert, "clientkey.pem": ann.Data.Key} {
 		if err := kvm1.WriteFile(t.Context(), "/root/ann/"+name, []byte(text+"\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -194,10 +195,10 @@ policy "standard" {
 		t.Errorf("before it is revoked: %v", err)
 	}
 	v.ask(t, "POST", "pki-kvm/revoke", map[string]any{"serial_number": ann.Data.Serial}, nil)
-	s.write(t, "authorities/libvirt/g1.crl", v.get(t, "pki-kvm/crl/pem"))
-	contains(t, s.run(t, 0, "plan").stdout, "/etc/pki/CA/cacrl.pem")
-	s.run(t, 0, "apply", "--yes")
-	s.empty(t)
+	s.Write(t, "authorities/libvirt/g1.crl", v.get(t, "pki-kvm/crl/pem"))
+	operator.Contains(t, s.Run(t, 0, "plan").Stdout, "/etc/pki/CA/cacrl.pem")
+	s.Run(t, 0, "apply", "--yes")
+	s.Empty(t)
 	if err := dial("?pkipath=/root/ann"); err == nil {
 		t.Error("a client that Vault revoked is accepted")
 	}
@@ -208,10 +209,10 @@ policy "standard" {
 		t.Errorf("libvirtd was restarted: %s, then %s", process, now)
 	}
 	for what, token := range map[string]string{"the token": strings.TrimSpace(good), "the wide token": wide.Auth.Token} {
-		if where := findIn(t, s.dir, []byte(token)); len(where) != 1 {
+		if where := findIn(t, s.Dir, []byte(token)); len(where) != 1 {
 			t.Errorf("%s stands in %v", what, where)
 		}
-		if strings.Contains(s.said.String(), token) {
+		if strings.Contains(s.Said.String(), token) {
 			t.Errorf("%s was printed", what)
 		}
 	}
@@ -220,7 +221,7 @@ policy "standard" {
 // read reads a file of the configuration.
 func (s *site) read(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(s.path(name))
+	text, err := os.ReadFile(s.Path(name))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/virtrust/virtrust/integration/operator"
 	"github.com/virtrust/virtrust/internal/authority/authoritytest"
 )
 
@@ -66,7 +67,7 @@ openssl x509 -req -in web.csr -CA root.crt -CAkey root.key -CAcreateserial -days
 	if record := os.Getenv("VIRTRUST_RECORD"); record != "" {
 		args = append(args, "-record", record)
 	}
-	cmd := s.lab.Command(context.Background(), program, args...)
+	cmd := s.Lab.Command(context.Background(), program, args...)
 	log, err := os.Create(filepath.Join(c.Dir, "vault.log"))
 	if err != nil {
 		t.Fatal(err)
@@ -96,10 +97,10 @@ openssl x509 -req -in web.csr -CA root.crt -CAkey root.key -CAcreateserial -days
 	v := &vaultServer{site: s, company: c, client: &http.Client{Timeout: limit, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return s.lab.Dial(ctx, network, address)
+			return s.Lab.Dial(ctx, network, address)
 		},
 	}}}
-	until(t, 3*limit, "Vault answers", func() bool {
+	operator.Until(t, 3*limit, "Vault answers", func() bool {
 		resp, err := v.client.Get("https://" + vaultAddress + "/v1/sys/seal-status")
 		return err == nil && resp.Body.Close() == nil
 	})

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 )
 
 // Modular daemons: virtproxyd listens and reads virtproxyd.conf, virtqemud
@@ -15,50 +16,50 @@ import (
 func TestModular(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, lab.HostSpec{Suite: lab.Modular}, lab.HostSpec{Suite: lab.Modular}, lab.HostSpec{Suite: "trixie"})
-	kvm1 := s.hosts[0]
-	for _, h := range s.hosts[:2] {
-		t.Logf("%s: %s", h.Name, sh(t, h, "virtqemud --version; virtproxyd --version; systemctl is-enabled libvirtd.service virtqemud.socket virtproxyd.socket || :"))
+	kvm1 := s.Hosts[0]
+	for _, h := range s.Hosts[:2] {
+		t.Logf("%s: %s", h.Name, operator.Sh(t, h, "virtqemud --version; virtproxyd --version; systemctl is-enabled libvirtd.service virtqemud.socket virtproxyd.socket || :"))
 	}
 	out := s.run(t, 0, "plan")
-	contains(t, out, "settings in /etc/libvirt/virtproxyd.conf", "virtproxyd-tls.socket: enable and start", "restart virtqemud.service")
+	operator.Contains(t, out, "settings in /etc/libvirt/virtproxyd.conf", "virtproxyd-tls.socket: enable and start", "restart virtqemud.service")
 
 	// No proof, no change.
-	sh(t, kvm1, "virsh -q -c qemu:///system list >/dev/null") // virtqemud runs
-	blocked(t, kvm1, func() { contains(t, s.run(t, 3, "apply", "--yes", "--limit", "kvm1"), "everted") })
-	if got := sh(t, kvm1, "ls /etc/pki/libvirt 2>/dev/null || :; systemctl is-active virtproxyd-tls.socket || :; systemctl is-enabled virtproxyd-tls.socket || :; grep -c '^migrate_tls' /etc/libvirt/qemu.conf || :; virsh -q -c qemu:///system uri; systemctl --failed --no-legend"); got != "inactive\ndisabled\n0\nqemu:///system" {
+	operator.Sh(t, kvm1, "virsh -q -c qemu:///system list >/dev/null") // virtqemud runs
+	blocked(t, kvm1, func() { operator.Contains(t, s.run(t, 3, "apply", "--yes", "--limit", "kvm1"), "everted") })
+	if got := operator.Sh(t, kvm1, "ls /etc/pki/libvirt 2>/dev/null || :; systemctl is-active virtproxyd-tls.socket || :; systemctl is-enabled virtproxyd-tls.socket || :; grep -c '^migrate_tls' /etc/libvirt/qemu.conf || :; virsh -q -c qemu:///system uri; systemctl --failed --no-legend"); got != "inactive\ndisabled\n0\nqemu:///system" {
 		t.Errorf("after the reverter: %q", got)
 	}
 
 	s.run(t, 0, "apply", "--yes")
-	s.empty(t)
-	contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
-	if got := sh(t, kvm1, "systemctl is-enabled libvirtd.service virtproxyd-tls.socket || :"); got != "masked\nenabled" {
+	s.Empty(t)
+	operator.Contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
+	if got := operator.Sh(t, kvm1, "systemctl is-enabled libvirtd.service virtproxyd-tls.socket || :"); got != "masked\nenabled" {
 		t.Errorf("libvirtd.service and virtproxyd-tls.socket are %q", got)
 	}
 
 	t.Run("renewal", func(t *testing.T) {
-		sh(t, kvm1, "systemctl start virtproxyd.service virtqemud.service")
+		operator.Sh(t, kvm1, "systemctl start virtproxyd.service virtqemud.service")
 		proxy, qemu := process(t, kvm1, "virtproxyd.service"), process(t, kvm1, "virtqemud.service")
-		contains(t, s.run(t, 0, "apply", "--yes", "--replace", "certificate.libvirt-server"), "accepted by kvm1", "accepted by kvm2")
+		operator.Contains(t, s.run(t, 0, "apply", "--yes", "--replace", "certificate.libvirt-server"), "accepted by kvm1", "accepted by kvm2")
 		if now := process(t, kvm1, "virtproxyd.service"); now != proxy {
 			t.Errorf("virtproxyd was restarted: %s, then %s", proxy, now)
 		}
 		if now := process(t, kvm1, "virtqemud.service"); now != qemu {
 			t.Errorf("virtqemud was restarted: %s, then %s", qemu, now)
 		}
-		s.empty(t)
+		s.Empty(t)
 	})
 	t.Run("idle", func(t *testing.T) {
 		// As after two minutes without a client.
-		sh(t, kvm1, "systemctl stop virtproxyd.service virtqemud.service")
-		s.empty(t)
+		operator.Sh(t, kvm1, "systemctl stop virtproxyd.service virtqemud.service")
+		s.Empty(t)
 		s.run(t, 0, "verify")
 	})
 	t.Run("qemu.conf", func(t *testing.T) {
-		sh(t, kvm1, "systemctl start virtproxyd.service virtqemud.service; sed -i 's/^migrate_tls_x509_verify.*/migrate_tls_x509_verify = 0/' /etc/libvirt/qemu.conf")
+		operator.Sh(t, kvm1, "systemctl start virtproxyd.service virtqemud.service; sed -i 's/^migrate_tls_x509_verify.*/migrate_tls_x509_verify = 0/' /etc/libvirt/qemu.conf")
 		proxy, qemu := process(t, kvm1, "virtproxyd.service"), process(t, kvm1, "virtqemud.service")
 		out := s.run(t, 0, "plan")
-		contains(t, out, "restart virtqemud.service")
+		operator.Contains(t, out, "restart virtqemud.service")
 		if strings.Contains(out, "virtproxyd") {
 			t.Errorf("virtproxyd is concerned:\n%s", out)
 		}
@@ -69,16 +70,16 @@ func TestModular(t *testing.T) {
 		if now := process(t, kvm1, "virtqemud.service"); now == qemu {
 			t.Error("virtqemud was not restarted")
 		}
-		s.empty(t)
+		s.Empty(t)
 	})
 	t.Run("migration", func(t *testing.T) {
-		contains(t, s.run(t, 0, "verify", "--migrate"), "3 of 3 pairs")
+		operator.Contains(t, s.run(t, 0, "verify", "--migrate"), "3 of 3 pairs")
 	})
 	t.Run("reboot", func(t *testing.T) {
 		if err := kvm1.Reboot(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		s.empty(t)
+		s.Empty(t)
 		s.run(t, 0, "verify")
 	})
 	t.Run("rollback", func(t *testing.T) {

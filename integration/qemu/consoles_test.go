@@ -16,6 +16,7 @@ import (
 
 	"github.com/virtrust/virtrust/integration/dirtyguest"
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 )
 
 const consoleGuest = `<domain type="qemu"><name>%s</name><memory unit="MiB">32</memory><vcpu>1</vcpu><os><type machine="pc-i440fx-7.2">hvm</type></os>
@@ -31,7 +32,7 @@ type viewer struct {
 // open opens a console as a viewer does, up to the first picture.
 func (s *site) open(t *testing.T, h *lab.Host, port int) (*viewer, error) {
 	t.Helper()
-	raw, err := s.lab.Dial(t.Context(), "tcp", fmt.Sprintf("%s:%d", h.Addresses.Management4, port))
+	raw, err := s.Lab.Dial(t.Context(), "tcp", fmt.Sprintf("%s:%d", h.Addresses.Management4, port))
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +109,7 @@ func (v *viewer) picture() error {
 // onDisk is the sha256 of the leaf that consoles should show.
 func onDisk(t *testing.T, h *lab.Host) string {
 	t.Helper()
-	block, _ := pem.Decode([]byte(must(t, h, "cat /etc/pki/libvirt-vnc/server-cert.pem")))
+	block, _ := pem.Decode([]byte(operator.Sh(t, h, "cat /etc/pki/libvirt-vnc/server-cert.pem")))
 	if block == nil {
 		t.Fatal("no certificate in /etc/pki/libvirt-vnc")
 	}
@@ -119,14 +120,14 @@ func onDisk(t *testing.T, h *lab.Host) string {
 // consoles: a guest that started before the setting is told, those that start
 // afterwards are encrypted, and a renewal reaches them as they run.
 func consoles(t *testing.T, s *site) {
-	for _, h := range s.hosts {
+	for _, h := range s.Hosts {
 		create(t, h, "before", 5901)
 	}
 	s.policy(t, "  listener \"vnc\" {\n  }\n")
 	s.run(t, 0, "apply", "--yes")
-	contains(t, s.run(t, 0, "plan"), "Nothing to do", "console-not-encrypted: kvm1, kvm2, kvm3", "console of before is not encrypted")
-	for _, h := range s.hosts {
-		must(t, h, "virsh -q destroy before")
+	operator.Contains(t, s.run(t, 0, "plan"), "Nothing to do", "console-not-encrypted: kvm1, kvm2, kvm3", "console of before is not encrypted")
+	for _, h := range s.Hosts {
+		operator.Sh(t, h, "virsh -q destroy before")
 		create(t, h, "screen", 5902)
 	}
 	if text := s.run(t, 0, "plan"); strings.Contains(text, "console-") {
@@ -134,7 +135,7 @@ func consoles(t *testing.T, s *site) {
 	}
 	opened := map[*lab.Host]*viewer{}
 	processes := map[*lab.Host]string{}
-	for _, h := range s.hosts {
+	for _, h := range s.Hosts {
 		v, err := s.open(t, h, 5902)
 		if err != nil {
 			t.Fatalf("%s: %v", h.Name, err)
@@ -142,15 +143,15 @@ func consoles(t *testing.T, s *site) {
 		if v.leaf != onDisk(t, h) {
 			t.Errorf("%s: the console shows another certificate than the one on disk", h.Name)
 		}
-		opened[h], processes[h] = v, must(t, h, "cat /run/libvirt/qemu/screen.pid")
+		opened[h], processes[h] = v, operator.Sh(t, h, "cat /run/libvirt/qemu/screen.pid")
 	}
-	contains(t, s.run(t, 0, "plan", "--replace", "certificate.vnc"), "reload per VM on 3 hosts", "reload VNC consoles")
+	operator.Contains(t, s.run(t, 0, "plan", "--replace", "certificate.vnc"), "reload per VM on 3 hosts", "reload VNC consoles")
 	// All of them at once, under whatever a renewal must not disturb.
 	finish := s.busy(t, opened)
-	contains(t, s.run(t, 0, "apply", "--yes", "--replace", "certificate.vnc,certificate.qemu,certificate.libvirt-server,certificate.libvirt-client"),
+	operator.Contains(t, s.run(t, 0, "apply", "--yes", "--replace", "certificate.vnc,certificate.qemu,certificate.libvirt-server,certificate.libvirt-client"),
 		"3 changed", "new leaf on the console of screen")
 	finish()
-	for _, h := range s.hosts {
+	for _, h := range s.Hosts {
 		v, err := s.open(t, h, 5902)
 		switch {
 		case err != nil:
@@ -163,23 +164,23 @@ func consoles(t *testing.T, s *site) {
 		if err := opened[h].picture(); err != nil {
 			t.Errorf("%s: the console that was open is gone: %v", h.Name, err)
 		}
-		if now := must(t, h, "cat /run/libvirt/qemu/screen.pid"); now != processes[h] {
+		if now := operator.Sh(t, h, "cat /run/libvirt/qemu/screen.pid"); now != processes[h] {
 			t.Errorf("%s: the guest was restarted", h.Name)
 		}
 	}
-	contains(t, s.run(t, 0, "plan"), "Nothing to do")
+	operator.Contains(t, s.run(t, 0, "plan"), "Nothing to do")
 
 	// What runs counts, not the file: a console that goes on with the old
 	// certificate is in the plan.
-	h := s.hosts[2]
-	must(t, h, "cd /etc/pki/libvirt-vnc/.virtrust/vnc && ln -s 1 new && mv -T new current && virsh -q domdisplay-reload screen && ln -s 2 new && mv -T new current")
-	contains(t, s.run(t, 0, "plan", "--limit", h.Name), "console of screen shows another certificate")
+	h := s.Hosts[2]
+	operator.Sh(t, h, "cd /etc/pki/libvirt-vnc/.virtrust/vnc && ln -s 1 new && mv -T new current && virsh -q domdisplay-reload screen && ln -s 2 new && mv -T new current")
+	operator.Contains(t, s.run(t, 0, "plan", "--limit", h.Name), "console of screen shows another certificate")
 	s.run(t, 0, "apply", "--yes", "--limit", h.Name)
-	contains(t, s.run(t, 0, "plan", "--limit", h.Name), "Nothing to do")
+	operator.Contains(t, s.run(t, 0, "plan", "--limit", h.Name), "Nothing to do")
 
-	s.refused(t, s.hosts[0])
-	for _, h := range s.hosts {
-		must(t, h, "virsh -q destroy screen")
+	s.refused(t, s.Hosts[0])
+	for _, h := range s.Hosts {
+		operator.Sh(t, h, "virsh -q destroy screen")
 	}
 }
 
@@ -188,9 +189,9 @@ func consoles(t *testing.T, s *site) {
 // unless each went on, on the same daemons, which show new certificates.
 func (s *site) busy(t *testing.T, opened map[*lab.Host]*viewer) (finish func()) {
 	t.Helper()
-	a, b, c := s.hosts[0], s.hosts[1], s.hosts[2]
+	a, b, c := s.Hosts[0], s.Hosts[1], s.Hosts[2]
 	g := dirtyguest.Guest{Name: "slow", MiB: 128, Once: true, Machine: "pc-i440fx-7.2", Image: "/var/lib/libvirt/images/slow.img"}
-	for _, h := range s.hosts[:2] {
+	for _, h := range s.Hosts[:2] {
 		if err := h.WriteFile(t.Context(), g.Image, g.Floppy(), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -198,25 +199,25 @@ func (s *site) busy(t *testing.T, opened map[*lab.Host]*viewer) (finish func()) 
 	if err := a.WriteFile(t.Context(), "/root/slow.xml", []byte(g.XML()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	must(t, a, "virsh -q create /root/slow.xml && sleep 2 && virsh -q migrate-setspeed slow 1")
-	must(t, c, `rm -f /run/go /run/said; nohup sh -c '{ echo hostname; n=0; while [ ! -e /run/go ] && [ $n -lt 1800 ]; do sleep 0.1; n=$((n+1)); done; echo hostname; } |
+	operator.Sh(t, a, "virsh -q create /root/slow.xml && sleep 2 && virsh -q migrate-setspeed slow 1")
+	operator.Sh(t, c, `rm -f /run/go /run/said; nohup sh -c '{ echo hostname; n=0; while [ ! -e /run/go ] && [ $n -lt 1800 ]; do sleep 0.1; n=$((n+1)); done; echo hostname; } |
 timeout 240 virsh -q -c qemu+tls://`+a.FQDN+`/system >/run/said 2>&1; echo ended $? >>/run/said' >/dev/null 2>&1 &`)
-	said := func() string { return on(t, c, "cat /run/said").Stdout }
+	said := func() string { return operator.On(t, c, "cat /run/said").Stdout }
 	until(t, "the open connection has its first answer", func() bool { return strings.Count(said(), a.FQDN) == 1 })
-	must(t, a, "rm -f /run/migrated; nohup sh -c 'timeout 300 virsh -q migrate --live --p2p --tls slow qemu+tls://"+b.FQDN+"/system >/run/migrated 2>&1; echo ended $? >>/run/migrated' >/dev/null 2>&1 &")
+	operator.Sh(t, a, "rm -f /run/migrated; nohup sh -c 'timeout 300 virsh -q migrate --live --p2p --tls slow qemu+tls://"+b.FQDN+"/system >/run/migrated 2>&1; echo ended $? >>/run/migrated' >/dev/null 2>&1 &")
 	moving := func() bool {
-		return on(t, b, "grep -q \"async='migration in'\" /run/libvirt/qemu/slow.xml").Code == 0
+		return operator.On(t, b, "grep -q \"async='migration in'\" /run/libvirt/qemu/slow.xml").Code == 0
 	}
 	until(t, "the migration is in flight", moving)
 	state := func(h *lab.Host) (process, leaf string) {
-		return must(t, h, "systemctl show -p MainPID -p InvocationID --value libvirtd.service"),
-			must(t, h, "openssl s_client -connect 127.0.0.1:16514 </dev/null 2>/dev/null | openssl x509 -noout -serial")
+		return operator.Sh(t, h, "systemctl show -p MainPID -p InvocationID --value libvirtd.service"),
+			operator.Sh(t, h, "openssl s_client -connect 127.0.0.1:16514 </dev/null 2>/dev/null | openssl x509 -noout -serial")
 	}
 	processes, leaves := map[*lab.Host]string{}, map[*lab.Host]string{}
 	stop := make(chan struct{})
 	var viewing sync.WaitGroup
-	pictures := make([]atomic.Int64, len(s.hosts))
-	for i, h := range s.hosts {
+	pictures := make([]atomic.Int64, len(s.Hosts))
+	for i, h := range s.Hosts {
 		processes[h], leaves[h] = state(h)
 		viewing.Go(func() {
 			for {
@@ -236,9 +237,9 @@ timeout 240 virsh -q -c qemu+tls://`+a.FQDN+`/system >/run/said 2>&1; echo ended
 	return func() {
 		t.Helper()
 		if !moving() {
-			t.Errorf("the migration was over before the renewal: %s", on(t, a, "cat /run/migrated").Stdout)
+			t.Errorf("the migration was over before the renewal: %s", operator.On(t, a, "cat /run/migrated").Stdout)
 		}
-		for i, h := range s.hosts {
+		for i, h := range s.Hosts {
 			process, leaf := state(h)
 			if process != processes[h] {
 				t.Errorf("libvirtd of %s is %s, was %s", h.Name, process, processes[h])
@@ -251,17 +252,17 @@ timeout 240 virsh -q -c qemu+tls://`+a.FQDN+`/system >/run/said 2>&1; echo ended
 		}
 		close(stop)
 		viewing.Wait()
-		must(t, c, "touch /run/go")
+		operator.Sh(t, c, "touch /run/go")
 		until(t, "the open connection ends", func() bool { return strings.Contains(said(), "ended") })
 		if text := said(); strings.Count(text, a.FQDN) != 2 || !strings.Contains(text, "ended 0") {
 			t.Errorf("the open connection said:\n%s", text)
 		}
-		must(t, a, "virsh -q migrate-setspeed slow 1000")
-		until(t, "the migration ends", func() bool { return strings.Contains(on(t, a, "cat /run/migrated").Stdout, "ended") })
-		if text := must(t, a, "cat /run/migrated"); strings.TrimSpace(text) != "ended 0" {
+		operator.Sh(t, a, "virsh -q migrate-setspeed slow 1000")
+		until(t, "the migration ends", func() bool { return strings.Contains(operator.On(t, a, "cat /run/migrated").Stdout, "ended") })
+		if text := operator.Sh(t, a, "cat /run/migrated"); strings.TrimSpace(text) != "ended 0" {
 			t.Errorf("the migration said: %s", text)
 		}
-		must(t, b, "virsh -q domstate slow | grep -q running && virsh -q destroy slow")
+		operator.Sh(t, b, "virsh -q domstate slow | grep -q running && virsh -q destroy slow")
 	}
 }
 
@@ -279,22 +280,22 @@ func until(t *testing.T, what string, ok func() bool) {
 // is put back then.
 func (s *site) refused(t *testing.T, h *lab.Host) {
 	before := onDisk(t, h)
-	must(t, h, `cat >/usr/sbin/virsh <<'E'
+	operator.Sh(t, h, `cat >/usr/sbin/virsh <<'E'
 #!/bin/sh
 case "$*" in *'"display-reload"'*) echo '{"id":"libvirt-9","error":{"class":"GenericError","desc":"no such credentials"}}'; exit 0 ;; esac
 exec /usr/bin/virsh "$@"
 E
 chmod 0755 /usr/sbin/virsh`)
 	out := s.run(t, 3, "apply", "--yes", "--limit", h.Name, "--replace", "certificate.vnc")
-	must(t, h, "rm /usr/sbin/virsh")
-	contains(t, out, "guest screen does not take the new certificate of its console", "no such credentials")
+	operator.Sh(t, h, "rm /usr/sbin/virsh")
+	operator.Contains(t, out, "guest screen does not take the new certificate of its console", "no such credentials")
 	if onDisk(t, h) != before {
 		t.Errorf("%s: the certificate was not put back", h.Name)
 	}
-	contains(t, s.run(t, 0, "plan", "--limit", h.Name), "Nothing to do")
+	operator.Contains(t, s.run(t, 0, "plan", "--limit", h.Name), "Nothing to do")
 }
 
 func create(t *testing.T, h *lab.Host, name string, port int) {
 	t.Helper()
-	must(t, h, fmt.Sprintf("cat >/root/%s.xml <<'E'\n%s\nE\nvirsh -q create /root/%[1]s.xml", name, fmt.Sprintf(consoleGuest, name, port)))
+	operator.Sh(t, h, fmt.Sprintf("cat >/root/%s.xml <<'E'\n%s\nE\nvirsh -q create /root/%[1]s.xml", name, fmt.Sprintf(consoleGuest, name, port)))
 }

@@ -1,10 +1,7 @@
 package ways
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,33 +12,10 @@ import (
 	"time"
 
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 )
 
-// virtrust is the program under test, built once.
-var virtrust string
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	flag.Parse()
-	if testing.Short() || lab.CheckDependencies() != nil {
-		return m.Run() // every test skips or fails, see lab.Require
-	}
-	dir, err := os.MkdirTemp("", "virtrust-reach-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	virtrust = filepath.Join(dir, "virtrust")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", virtrust, "github.com/virtrust/virtrust/cmd/virtrust")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building virtrust: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(operator.Main(m)) }
 
 // A site is a lab whose targets are reached in many ways, one after the other.
 type site struct {
@@ -76,16 +50,7 @@ Match all
 func newSite(t *testing.T) *site {
 	t.Helper()
 	lab.Require(t)
-	l, err := lab.New(t.Context(), lab.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	s := &site{lab: l, root: t.TempDir(), trust: t.TempDir(), password: "correct horse battery staple"}
+	s := &site{root: t.TempDir(), trust: t.TempDir(), password: "correct horse battery staple"}
 	s.userCA = filepath.Join(t.TempDir(), "ca")
 	keygen(t, "-q", "-t", "ed25519", "-N", "", "-f", s.userCA)
 	users, err := os.ReadFile(s.userCA + ".pub")
@@ -96,17 +61,14 @@ func newSite(t *testing.T) *site {
 		"/etc/ssh/sshd_config.d/reach.conf": {Content: []byte(sshdConfig)},
 		"/etc/ssh/users.pub":                {Content: users},
 	}
-	hosts, err := l.Start(t.Context(),
+	o := operator.New(t,
 		lab.HostSpec{Files: files}, lab.HostSpec{Cheap: true, Suite: "bookworm", Files: files},
 		lab.HostSpec{Cheap: true, Files: files}, lab.HostSpec{Cheap: true, Suite: "bookworm", Files: files})
-	if err != nil {
-		t.Fatal(err)
+	s.lab, s.targets, s.jumps = o.Lab, o.Hosts[:2], o.Hosts[2:]
+	for _, h := range o.Hosts {
+		operator.Sh(t, h, "echo 'root:"+s.password+"' | chpasswd")
 	}
-	s.targets, s.jumps = hosts[:2], hosts[2:]
-	for _, h := range hosts {
-		sh(t, h, "echo 'root:"+s.password+"' | chpasswd")
-	}
-	c := s.newConfiguration(t, way{ssh: fmt.Sprintf("identity = [%q]\nknown_hosts = %q\nconfig = \"none\"", l.IdentityFile(), l.KnownHosts())})
+	c := s.newConfiguration(t, way{ssh: fmt.Sprintf("identity = [%q]\nknown_hosts = %q\nconfig = \"none\"", s.lab.IdentityFile(), s.lab.KnownHosts())})
 	c.run(t, 0, "ca", "init")
 	s.trust = c.dir
 	return s
@@ -117,21 +79,6 @@ func keygen(t *testing.T, args ...string) {
 	if out, err := exec.Command("ssh-keygen", args...).CombinedOutput(); err != nil {
 		t.Fatalf("ssh-keygen %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
-}
-
-// sh runs a script on a host, which must end well.
-func sh(t *testing.T, h *lab.Host, script string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
-	defer cancel()
-	r, err := h.Script(ctx, script)
-	if err == nil {
-		err = r.Err()
-	}
-	if err != nil {
-		t.Fatalf("%s: %v", h.Name, err)
-	}
-	return strings.TrimSpace(r.Stdout)
 }
 
 // A way is one way to reach the targets.
@@ -223,41 +170,25 @@ policy "files" {
 }
 `
 
-type result struct {
-	stdout, stderr string
-	code           int
-}
-
-func (c *configuration) exec(t *testing.T, args ...string) result {
+func (c *configuration) exec(t *testing.T, args ...string) operator.Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	cmd := c.site.lab.Command(ctx, virtrust, append([]string{"-C", c.dir}, args...)...)
+	cmd := c.site.lab.Command(ctx, operator.Program(), append([]string{"-C", c.dir}, args...)...)
 	for _, e := range os.Environ() {
 		if !strings.HasPrefix(e, "SSH_AUTH_SOCK=") && !strings.HasPrefix(e, "HOME=") {
 			cmd.Env = append(cmd.Env, e)
 		}
 	}
 	cmd.Env = append(append(cmd.Env, "NO_COLOR=1", "HOME="+c.home, "VT_PASSPHRASE=p4ss-of-the-lab"), c.env...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	began := time.Now()
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatalf("virtrust %s: %v", strings.Join(args, " "), err)
-	}
-	t.Logf("%s virtrust %s: %d", time.Since(began).Round(10*time.Millisecond), strings.Join(args, " "), cmd.ProcessState.ExitCode())
-	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	return operator.Exec(t, cmd, nil)
 }
 
 // run is exec with an exit status that must be met.
-func (c *configuration) run(t *testing.T, code int, args ...string) result {
+func (c *configuration) run(t *testing.T, code int, args ...string) operator.Result {
 	t.Helper()
 	r := c.exec(t, args...)
-	if r.code != code {
-		t.Fatalf("virtrust %s: exit status %d, want %d\nstdout:\n%s\nstderr:\n%s", strings.Join(args, " "), r.code, code, r.stdout, r.stderr)
-	}
+	r.Want(t, code, args...)
 	return r
 }
 
@@ -277,14 +208,14 @@ func (s *site) converge(t *testing.T, w way) {
 		targets = s.targets
 	}
 	for _, h := range targets {
-		sh(t, h, drift)
+		operator.Sh(t, h, drift)
 	}
-	if r := c.run(t, 2, "plan", "--detailed-exitcode"); !strings.Contains(r.stdout, ", 0 could not be read") {
-		t.Fatalf("plan:\n%s", r.stdout)
+	if r := c.run(t, 2, "plan", "--detailed-exitcode"); !strings.Contains(r.Stdout, ", 0 could not be read") {
+		t.Fatalf("plan:\n%s", r.Stdout)
 	}
 	c.run(t, 0, "apply", "-y")
-	if r := c.run(t, 0, "plan", "--detailed-exitcode"); !strings.Contains(r.stdout, "Nothing to do") {
-		t.Fatalf("a plan with nothing to do says:\n%s", r.stdout)
+	if r := c.run(t, 0, "plan", "--detailed-exitcode"); !strings.Contains(r.Stdout, "Nothing to do") {
+		t.Fatalf("a plan with nothing to do says:\n%s", r.Stdout)
 	}
 	if w.check != nil {
 		w.check(t, c)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 )
 
 // TestWays is the table of docs/reach.md: each case plans, applies, and plans
@@ -50,8 +51,8 @@ func (s *site) ways(t *testing.T) []way {
 			check: func(t *testing.T, c *configuration) {
 				r := c.run(t, 0, "show", "--host", s.targets[0].Name)
 				want := fmt.Sprintf("= [\"%s/.ssh/lab\"]  # %s/.ssh/config:5", c.home, c.home)
-				if !strings.Contains(r.stdout, want) {
-					t.Errorf("%q is missing in:\n%s", want, r.stdout)
+				if !strings.Contains(r.Stdout, want) {
+					t.Errorf("%q is missing in:\n%s", want, r.Stdout)
 				}
 			}},
 		{name: "Include and Match", config: "Include conf.d/*.conf\nHost *\n  User nobody\n", host: byName,
@@ -104,13 +105,13 @@ func (s *site) nobody(t *testing.T) {
 			c := s.newConfiguration(t, w)
 			for _, args := range [][]string{{"plan", "--json"}, {"apply", "-y", "--json"}} {
 				r := c.run(t, 3, args...)
-				if n := strings.Count(r.stdout, `"class": "`+tt.class+`"`); n == 0 {
-					t.Errorf("virtrust %s: class %q is not told:\n%s%s", strings.Join(args, " "), tt.class, r.stdout, r.stderr)
+				if n := strings.Count(r.Stdout, `"class": "`+tt.class+`"`); n == 0 {
+					t.Errorf("virtrust %s: class %q is not told:\n%s%s", strings.Join(args, " "), tt.class, r.Stdout, r.Stderr)
 				}
 			}
 			r := c.run(t, 3, "plan")
-			if strings.Contains(r.stdout, "Nothing to do") {
-				t.Errorf("nobody was reached, and plan says:\n%s", r.stdout)
+			if strings.Contains(r.Stdout, "Nothing to do") {
+				t.Errorf("nobody was reached, and plan says:\n%s", r.Stdout)
 			}
 		})
 	}
@@ -207,7 +208,7 @@ func (s *site) signed(t *testing.T, known string) map[string]string {
 func (s *site) certifyHosts(t *testing.T) {
 	for _, h := range s.targets {
 		file := filepath.Join(t.TempDir(), "host.pub")
-		if err := os.WriteFile(file, []byte(sh(t, h, "cat /etc/ssh/ssh_host_ed25519_key.pub")+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(operator.Sh(t, h, "cat /etc/ssh/ssh_host_ed25519_key.pub")+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		keygen(t, "-q", "-s", s.userCA, "-I", h.Name, "-h", "-n", h.FQDN, "-V", "-1h:+1d", file)
@@ -215,8 +216,8 @@ func (s *site) certifyHosts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sh(t, h, "cat >/etc/ssh/cert.pub <<'END'\n"+string(cert)+"END\necho 'HostCertificate /etc/ssh/cert.pub' >/etc/ssh/sshd_config.d/cert.conf\n"+restart)
-		t.Cleanup(func() { sh(t, h, "rm /etc/ssh/sshd_config.d/cert.conf /etc/ssh/cert.pub\n"+restart) })
+		operator.Sh(t, h, "cat >/etc/ssh/cert.pub <<'END'\n"+string(cert)+"END\necho 'HostCertificate /etc/ssh/cert.pub' >/etc/ssh/sshd_config.d/cert.conf\n"+restart)
+		t.Cleanup(func() { operator.Sh(t, h, "rm /etc/ssh/sshd_config.d/cert.conf /etc/ssh/cert.pub\n"+restart) })
 	}
 }
 
@@ -257,7 +258,7 @@ func (s *site) renamed(known string) string {
 // linkLocal is a host's link-local address, with the zone that it has here.
 func (s *site) linkLocal(t *testing.T, h *lab.Host) string {
 	t.Helper()
-	addr := sh(t, h, "ip -6 -o addr show dev mgmt0 scope link | sed 's,.*inet6 \\([^/]*\\)/.*,\\1,'")
+	addr := operator.Sh(t, h, "ip -6 -o addr show dev mgmt0 scope link | sed 's,.*inet6 \\([^/]*\\)/.*,\\1,'")
 	if !strings.HasPrefix(addr, "fe80::") {
 		t.Fatalf("%s has the link-local address %q", h.Name, addr)
 	}
