@@ -221,9 +221,12 @@ func (s *site) certifyHosts(t *testing.T) {
 	}
 }
 
-// restart has sshd read its configuration again and waits until it listens.
-const restart = `kill -HUP "$(cat /run/sshd.pid)"
-n=0; until [ -n "$(ss -Hltn 'sport = :22')" ]; do n=$((n+1)); [ $n -lt 600 ] || exit 1; sleep 0.1; done`
+// restart has sshd read its configuration again and waits until it listens
+// anew: the old socket stays for a moment.
+const restart = `socket() { ss -Hltne 'sport = :22' | grep -o 'ino:[0-9]*' | sort; }
+was=$(socket)
+kill -HUP "$(cat /run/sshd.pid)"
+n=0; until is=$(socket) && [ -n "$is" ] && [ "$is" != "$was" ]; do n=$((n+1)); [ $n -lt 600 ] || exit 1; sleep 0.1; done`
 
 func (s *site) hashed(t *testing.T, known string) string {
 	t.Helper()
