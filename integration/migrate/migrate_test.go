@@ -10,6 +10,7 @@ import (
 
 	"github.com/virtrust/virtrust/integration/dirtyguest"
 	"github.com/virtrust/virtrust/integration/lab"
+	"github.com/virtrust/virtrust/integration/operator"
 )
 
 // TestMigration is one story over one lab: the parts need the state that the
@@ -43,7 +44,7 @@ func peers(t *testing.T, s *site) {
 		Dest       string `json:"tls_destination"`
 		Why        []string
 	}
-	rows := decode[[]row](t, s.run(t, 0, "peers", "--json").stdout)
+	rows := *operator.Decode[[]row](t, s.Run(t, 0, "peers", "--json").Stdout)
 	if len(rows) != 6 {
 		t.Fatalf("%d pairs", len(rows))
 	}
@@ -53,21 +54,21 @@ func peers(t *testing.T, s *site) {
 		}
 	}
 	// The answer follows the hosts: without its key kvm3 can neither give nor take.
-	sh(t, s.hosts[2], "mv /etc/pki/qemu/server-key.pem /etc/pki/qemu/away.pem")
-	rows = decode[[]row](t, s.run(t, 2, "peers", "--json").stdout)
+	operator.Sh(t, s.Hosts[2], "mv /etc/pki/qemu/server-key.pem /etc/pki/qemu/away.pem")
+	rows = *operator.Decode[[]row](t, s.Run(t, 2, "peers", "--json").Stdout)
 	for _, r := range rows {
 		if r.To == "kvm3" && (r.TLS || !strings.Contains(strings.Join(r.Why, "; "), "server-key.pem")) {
 			t.Errorf("without kvm3's server key: %+v", r)
 		}
 	}
-	sh(t, s.hosts[2], "mv /etc/pki/qemu/away.pem /etc/pki/qemu/server-key.pem")
+	operator.Sh(t, s.Hosts[2], "mv /etc/pki/qemu/away.pem /etc/pki/qemu/server-key.pem")
 }
 
 // wire captures what a guest's memory looks like on the migration network.
 func (s *site) wire(t *testing.T, during func()) (plain, handshakes int) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "wire.pcap")
-	c, err := s.lab.Capture(t.Context(), lab.Migration, "tcp portrange 49152-49215", file)
+	c, err := s.Lab.Capture(t.Context(), lab.Migration, "tcp portrange 49152-49215", file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,12 +88,12 @@ func (s *site) wire(t *testing.T, during func()) (plain, handshakes int) {
 }
 
 func sixDirections(t *testing.T, s *site) {
-	s.guest(t, s.hosts[0], dirtyguest.Guest{Name: "tour", MiB: 64, Once: true})
+	s.guest(t, s.Hosts[0], dirtyguest.Guest{Name: "tour", MiB: 64, Once: true})
 	way := []int{0, 1, 2, 0, 2, 1, 0}
 	plain, handshakes := s.wire(t, func() {
 		for _, to := range way[1:] {
-			m := decode[moved](t, s.run(t, 0, "migrate", "tour", "--to", s.hosts[to].Name, "--json").stdout)
-			if m.Result != "moved" || !m.TLS || len(m.RunsOn) != 1 || !strings.HasPrefix(m.RunsOn[0], s.hosts[to].Name+" (running") {
+			m := operator.Decode[moved](t, s.Run(t, 0, "migrate", "tour", "--to", s.Hosts[to].Name, "--json").Stdout)
+			if m.Result != "moved" || !m.TLS || len(m.RunsOn) != 1 || !strings.HasPrefix(m.RunsOn[0], s.Hosts[to].Name+" (running") {
 				t.Fatalf("%+v", m)
 			}
 		}
@@ -103,52 +104,52 @@ func sixDirections(t *testing.T, s *site) {
 	}
 	// The same look at a migration in clear sees it.
 	plain, handshakes = s.wire(t, func() {
-		sh(t, s.hosts[0], "virsh -q -c qemu:///system migrate --live --p2p --migrateuri tcp://"+s.hosts[1].Addresses.Migration4.String()+" tour qemu+tls://"+s.hosts[1].FQDN+"/system")
+		operator.Sh(t, s.Hosts[0], "virsh -q -c qemu:///system migrate --live --p2p --migrateuri tcp://"+s.Hosts[1].Addresses.Migration4.String()+" tour qemu+tls://"+s.Hosts[1].FQDN+"/system")
 	})
 	if plain == 0 || handshakes != 0 {
 		t.Errorf("a migration in clear: %d packets with QEVM, %d TLS handshake records", plain, handshakes)
 	}
-	destroy(t, s.hosts[1], "tour")
+	destroy(t, s.Hosts[1], "tour")
 }
 
 // A migration that is under way survives a renewal on both ends, and a restart
 // that a changed setting asks for is held as long as it runs.
 func renewal(t *testing.T, s *site) {
-	from, to := s.hosts[1], s.hosts[2]
+	from, to := s.Hosts[1], s.Hosts[2]
 	s.guest(t, from, dirtyguest.Guest{Name: "slow", MiB: 128, Once: true})
 	time.Sleep(2 * time.Second) // the guest fills its memory
-	sh(t, from, "virsh -q -c qemu:///system migrate-setspeed slow 1")
-	_, wait := s.begin(t, "migrate", "slow", "--to", to.Name, "--json")
-	until(t, 30*time.Second, "the job shows on both ends", func() bool {
+	operator.Sh(t, from, "virsh -q -c qemu:///system migrate-setspeed slow 1")
+	_, wait := s.Begin(t, "migrate", "slow", "--to", to.Name, "--json")
+	operator.Until(t, 30*time.Second, "the job shows on both ends", func() bool {
 		return job(t, from, "slow") == "migration out" && job(t, to, "slow") == "migration in"
 	})
-	before := sh(t, from, "readlink -f /etc/pki/qemu/server-cert.pem /etc/pki/libvirt/servercert.pem")
-	s.run(t, 0, "apply", "--yes", "--replace", "certificate.libvirt-server,certificate.qemu", "--limit", from.Name+","+to.Name)
-	if after := sh(t, from, "readlink -f /etc/pki/qemu/server-cert.pem /etc/pki/libvirt/servercert.pem"); before == after {
+	before := operator.Sh(t, from, "readlink -f /etc/pki/qemu/server-cert.pem /etc/pki/libvirt/servercert.pem")
+	s.Run(t, 0, "apply", "--yes", "--replace", "certificate.libvirt-server,certificate.qemu", "--limit", from.Name+","+to.Name)
+	if after := operator.Sh(t, from, "readlink -f /etc/pki/qemu/server-cert.pem /etc/pki/libvirt/servercert.pem"); before == after {
 		t.Errorf("nothing was renewed: %s", after)
 	}
 	if job(t, from, "slow") != "migration out" {
 		t.Fatal("the job ended with the renewal")
 	}
-	process := sh(t, from, "systemctl show -p MainPID libvirtd.service")
+	process := operator.Sh(t, from, "systemctl show -p MainPID libvirtd.service")
 	s.configure(t, "available", "  settings \"/etc/libvirt/libvirtd.conf\" {\n    max_clients = 4999\n  }\n")
-	held := s.run(t, 3, "apply", "--yes", "--limit", from.Name, "--wait-jobs", "3s")
-	if !strings.Contains(held.stdout, "slow") {
-		t.Errorf("the report does not name the guest:\n%s", held.stdout)
+	held := s.Run(t, 3, "apply", "--yes", "--limit", from.Name, "--wait-jobs", "3s")
+	if !strings.Contains(held.Stdout, "slow") {
+		t.Errorf("the report does not name the guest:\n%s", held.Stdout)
 	}
-	if got := sh(t, from, "systemctl show -p MainPID libvirtd.service"); got != process {
+	if got := operator.Sh(t, from, "systemctl show -p MainPID libvirtd.service"); got != process {
 		t.Errorf("libvirtd was restarted under the job: %s, then %s", process, got)
 	}
 	if job(t, from, "slow") != "migration out" {
 		t.Fatal("the job ended although the restart was held")
 	}
-	sh(t, from, "virsh -q -c qemu:///system migrate-setspeed slow 4096")
+	operator.Sh(t, from, "virsh -q -c qemu:///system migrate-setspeed slow 4096")
 	r := wait()
-	if m := decode[moved](t, r.stdout); r.code != 0 || m.Result != "moved" || !m.TLS {
-		t.Errorf("%d: %+v\n%s", r.code, m, r.stderr)
+	if m := operator.Decode[moved](t, r.Stdout); r.Code != 0 || m.Result != "moved" || !m.TLS {
+		t.Errorf("%d: %+v\n%s", r.Code, m, r.Stderr)
 	}
 	// With the job over the restart goes through.
-	s.run(t, 0, "apply", "--yes", "--limit", from.Name)
+	s.Run(t, 0, "apply", "--yes", "--limit", from.Name)
 	s.configure(t, "available", "")
 	destroy(t, to, "slow")
 }
@@ -156,11 +157,11 @@ func renewal(t *testing.T, s *site) {
 // A guest that changes its memory faster than it is sent is given back to its
 // host when the time is over; with post-copy or slowed processors it moves.
 func timeLimit(t *testing.T, s *site) {
-	from, to := s.hosts[0], s.hosts[1]
+	from, to := s.Hosts[0], s.Hosts[1]
 	s.guest(t, from, dirtyguest.Guest{Name: "busy", MiB: 64, Delay: 1})
 	time.Sleep(time.Second)
-	sh(t, from, "virsh -q -c qemu:///system migrate-setspeed busy 20")
-	m := decode[moved](t, s.run(t, 3, "migrate", "busy", "--to", to.Name, "--timeout", "6s", "--json").stdout)
+	operator.Sh(t, from, "virsh -q -c qemu:///system migrate-setspeed busy 20")
+	m := operator.Decode[moved](t, s.Run(t, 3, "migrate", "busy", "--to", to.Name, "--timeout", "6s", "--json").Stdout)
 	if m.Result != "stayed" || m.Stopped != "limit" {
 		t.Errorf("%+v", m)
 	}
@@ -168,45 +169,45 @@ func timeLimit(t *testing.T, s *site) {
 		t.Errorf("the guest is in a job: %q", got)
 	}
 	// An interrupt ends the job as well, and a killed program does not.
-	p, wait := s.begin(t, "migrate", "busy", "--to", to.Name, "--json", "--timeout", "40s")
-	until(t, 20*time.Second, "the job shows", func() bool { return job(t, from, "busy") == "migration out" })
+	p, wait := s.Begin(t, "migrate", "busy", "--to", to.Name, "--json", "--timeout", "40s")
+	operator.Until(t, 20*time.Second, "the job shows", func() bool { return job(t, from, "busy") == "migration out" })
 	_ = p.Signal(interrupt)
-	if r := wait(); r.code != 130 || decode[moved](t, r.stdout).Stopped != "asked" {
-		t.Errorf("interrupted: %d\n%s%s", r.code, r.stdout, r.stderr)
+	if r := wait(); r.Code != 130 || operator.Decode[moved](t, r.Stdout).Stopped != "asked" {
+		t.Errorf("interrupted: %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
 	if got := job(t, from, "busy"); got != "none" {
 		t.Errorf("interrupted, and the guest is in a job: %q", got)
 	}
-	p, wait = s.begin(t, "migrate", "busy", "--to", to.Name, "--json", "--timeout", "8s")
-	until(t, 20*time.Second, "the job shows", func() bool { return job(t, from, "busy") == "migration out" })
+	p, wait = s.Begin(t, "migrate", "busy", "--to", to.Name, "--json", "--timeout", "8s")
+	operator.Until(t, 20*time.Second, "the job shows", func() bool { return job(t, from, "busy") == "migration out" })
 	_ = p.Signal(syscall.SIGKILL)
 	wait()
 	if got := job(t, from, "busy"); got != "migration out" {
 		t.Errorf("the program was killed, and the job is %q", got)
 	}
-	until(t, 20*time.Second, "the limit holds without the program", func() bool { return job(t, from, "busy") == "none" })
+	operator.Until(t, 20*time.Second, "the limit holds without the program", func() bool { return job(t, from, "busy") == "none" })
 	destroy(t, from, "busy")
 	// What the killed program left the next job sweeps, ten minutes later: the
 	// part that follows finds nothing.
-	sh(t, from, "touch -d '20 minutes ago' /run/virtrust/migration-*/done")
+	operator.Sh(t, from, "touch -d '20 minutes ago' /run/virtrust/migration-*/done")
 }
 
 // A proof that is interrupted, or whose program is killed, leaves nothing.
 func interrupted(t *testing.T, s *site) {
 	shows := func() bool {
-		return strings.Contains(sh(t, s.hosts[0], "virsh -q -c qemu:///system list --name"), "virtrust-proof-")
+		return strings.Contains(operator.Sh(t, s.Hosts[0], "virsh -q -c qemu:///system list --name"), "virtrust-proof-")
 	}
 	for _, how := range []struct {
 		name   string
 		signal syscall.Signal
 		within time.Duration
 	}{{"interrupted", syscall.SIGINT, 2 * time.Second}, {"killed", syscall.SIGKILL, 60 * time.Second}} {
-		p, wait := s.begin(t, "verify", "--migrate", "--from", "kvm1", "--to", "kvm2")
-		until(t, 20*time.Second, "the proof's guest shows", shows)
+		p, wait := s.Begin(t, "verify", "--migrate", "--from", "kvm1", "--to", "kvm2")
+		operator.Until(t, 20*time.Second, "the proof's guest shows", shows)
 		time.Sleep(500 * time.Millisecond)
 		_ = p.Signal(how.signal)
-		if r := wait(); how.signal == syscall.SIGINT && r.code != 130 {
-			t.Errorf("%d: %s%s", r.code, r.stdout, r.stderr)
+		if r := wait(); how.signal == syscall.SIGINT && r.Code != 130 {
+			t.Errorf("%d: %s%s", r.Code, r.Stdout, r.Stderr)
 		}
 		for end := time.Now().Add(how.within + 10*time.Second); ; time.Sleep(500 * time.Millisecond) {
 			left, err := s.nothingLeft()
@@ -227,19 +228,19 @@ func proof(t *testing.T, s *site) {
 	// What an older proof left is removed; a guest of a like name is not.
 	old := dirtyguest.Guest{Name: "virtrust-proof-20200101t000000z-00000000-1", MiB: 16, Once: true}
 	other := dirtyguest.Guest{Name: "virtrust-proof-of-mine", MiB: 16, Once: true}
-	s.guest(t, s.hosts[0], old)
-	s.guest(t, s.hosts[0], other)
-	r := s.run(t, 0, "verify", "--migrate", "--from", "kvm1", "--to", "kvm3", "--json")
-	if !strings.Contains(r.stderr, old.Name) {
-		t.Errorf("the removal is not said: %s", r.stderr)
+	s.guest(t, s.Hosts[0], old)
+	s.guest(t, s.Hosts[0], other)
+	r := s.Run(t, 0, "verify", "--migrate", "--from", "kvm1", "--to", "kvm3", "--json")
+	if !strings.Contains(r.Stderr, old.Name) {
+		t.Errorf("the removal is not said: %s", r.Stderr)
 	}
-	if got := sh(t, s.hosts[0], "virsh -q -c qemu:///system list --name"); strings.TrimSpace(got) != other.Name {
+	if got := operator.Sh(t, s.Hosts[0], "virsh -q -c qemu:///system list --name"); strings.TrimSpace(got) != other.Name {
 		t.Errorf("kvm1 has %q", got)
 	}
-	destroy(t, s.hosts[0], other.Name)
-	p := decode[proofs](t, r.stdout)
+	destroy(t, s.Hosts[0], other.Name)
+	p := operator.Decode[proofs](t, r.Stdout)
 	if len(p.Migrations) != 1 || !p.Migrations[0].OK || p.Migrations[0].SecondsPlain == 0 || p.Migrations[0].SecondsTLS == 0 || len(p.creds()) != 2 {
-		t.Errorf("%s", r.stdout)
+		t.Errorf("%s", r.Stdout)
 	}
 	if left, err := s.nothingLeft(); err != nil || left != "" {
 		t.Errorf("left: %s, %v", left, err)
@@ -273,8 +274,8 @@ func (p proofs) creds() []string {
 // by the program.
 func required(t *testing.T, s *site) {
 	s.configure(t, "required", "")
-	s.run(t, 0, "apply", "--yes")
-	p := decode[proofs](t, s.run(t, 0, "verify", "--migrate", "--json").stdout)
+	s.Run(t, 0, "apply", "--yes")
+	p := operator.Decode[proofs](t, s.Run(t, 0, "verify", "--migrate", "--json").Stdout)
 	if len(p.Migrations) != 3 {
 		t.Fatalf("%+v", p)
 	}
@@ -283,13 +284,13 @@ func required(t *testing.T, s *site) {
 			t.Errorf("%+v", m)
 		}
 	}
-	s.guest(t, s.hosts[0], dirtyguest.Guest{Name: "strict", MiB: 16, Once: true})
-	sh(t, s.hosts[1], "mv /etc/pki/qemu/server-key.pem /etc/pki/qemu/away.pem")
-	r := s.run(t, 4, "migrate", "strict", "--to", "kvm2", "--allow-plain")
-	if !strings.Contains(r.stderr, "server-key.pem") {
-		t.Errorf("%s", r.stderr)
+	s.guest(t, s.Hosts[0], dirtyguest.Guest{Name: "strict", MiB: 16, Once: true})
+	operator.Sh(t, s.Hosts[1], "mv /etc/pki/qemu/server-key.pem /etc/pki/qemu/away.pem")
+	r := s.Run(t, 4, "migrate", "strict", "--to", "kvm2", "--allow-plain")
+	if !strings.Contains(r.Stderr, "server-key.pem") {
+		t.Errorf("%s", r.Stderr)
 	}
-	sh(t, s.hosts[1], "mv /etc/pki/qemu/away.pem /etc/pki/qemu/server-key.pem")
-	s.run(t, 0, "migrate", "strict", "--to", "kvm2")
-	destroy(t, s.hosts[1], "strict")
+	operator.Sh(t, s.Hosts[1], "mv /etc/pki/qemu/away.pem /etc/pki/qemu/server-key.pem")
+	s.Run(t, 0, "migrate", "strict", "--to", "kvm2")
+	destroy(t, s.Hosts[1], "strict")
 }

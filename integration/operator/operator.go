@@ -114,33 +114,53 @@ func (s *Site) Exec(t *testing.T, args ...string) Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := s.Lab.Command(ctx, program, append([]string{"-C", s.Dir}, args...)...)
-	cmd.Env = append(append(os.Environ(), "NO_COLOR=1"), s.Env...)
-	r := Exec(t, cmd, s.Began)
+	r := Exec(t, s.command(ctx, args...), s.Began)
 	s.Said.WriteString(r.Stdout + r.Stderr)
 	return r
+}
+
+func (s *Site) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := s.Lab.Command(ctx, program, append([]string{"-C", s.Dir}, args...)...)
+	cmd.Env = append(append(os.Environ(), "NO_COLOR=1"), s.Env...)
+	return cmd
+}
+
+// Begin starts virtrust; the returned function waits for its end.
+func (s *Site) Begin(t *testing.T, args ...string) (*os.Process, func() Result) {
+	t.Helper()
+	cmd := s.command(t.Context(), args...)
+	wait := begin(t, cmd)
+	return cmd.Process, wait
 }
 
 // Exec runs a program, tells began of it, and logs how it ended.
 func Exec(t *testing.T, cmd *exec.Cmd, began func(*exec.Cmd)) Result {
 	t.Helper()
+	wait := begin(t, cmd)
+	if began != nil {
+		began(cmd)
+	}
+	return wait()
+}
+
+func begin(t *testing.T, cmd *exec.Cmd) func() Result {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	start := time.Now()
-	err := cmd.Start()
-	if err == nil {
-		if began != nil {
-			began(cmd)
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("%s: %v", said(cmd.Args), err)
+	}
+	return func() Result {
+		t.Helper()
+		var exit *exec.ExitError
+		if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
+			t.Fatalf("%s: %v", said(cmd.Args), err)
 		}
-		err = cmd.Wait()
+		code := cmd.ProcessState.ExitCode()
+		t.Logf("%s %s: %d", time.Since(start).Round(10*time.Millisecond), said(cmd.Args), code)
+		return Result{stdout.String(), stderr.String(), code}
 	}
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatalf("%s: %v", strings.Join(cmd.Args, " "), err)
-	}
-	code := cmd.ProcessState.ExitCode()
-	t.Logf("%s %s: %d", time.Since(start).Round(10*time.Millisecond), said(cmd.Args), code)
-	return Result{stdout.String(), stderr.String(), code}
 }
 
 // said is a command as the operator would have typed it.
