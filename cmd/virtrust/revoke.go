@@ -91,15 +91,7 @@ an apply has made it a new one, that host cannot reach the others.`,
 					return err
 				}
 			}
-			if err := r.start(c.Context()); err != nil {
-				return err
-			}
-			lists, err := r.revoke(c.Context(), todo)
-			r.end(err)
-			if err != nil {
-				return err
-			}
-			return r.print(lists)
+			return r.printed(c.Context(), func() ([]signedList, error) { return r.revoke(c.Context(), todo) })
 		},
 	}
 	a.configFlags(c)
@@ -165,15 +157,7 @@ list ends; the next apply or renew brings it to the hosts.`,
 			if len(todo) == 0 {
 				return errors.New("there is no local authority with a certificate: an external one signs its own lists")
 			}
-			if err := r.start(c.Context()); err != nil {
-				return err
-			}
-			lists, err := r.sign(c.Context(), todo)
-			r.end(err)
-			if err != nil {
-				return err
-			}
-			return r.print(lists)
+			return r.printed(c.Context(), func() ([]signedList, error) { return r.sign(c.Context(), todo) })
 		},
 	}
 	a.configFlags(c)
@@ -429,6 +413,19 @@ func listOf(s signing, l *x509.RevocationList) signedList {
 
 func (l signedList) text() string {
 	return fmt.Sprintf("list %d of generation %d, %s, until %s", l.Number, l.Generation, count(l.Revoked, "revoked certificate"), l.NextUpdate.UTC().Format("2006-01-02"))
+}
+
+// printed carries out in a run of the ledger what signs lists, and prints them.
+func (r *revoker) printed(ctx context.Context, do func() ([]signedList, error)) error {
+	if err := r.start(ctx); err != nil {
+		return err
+	}
+	lists, err := do()
+	r.end(err)
+	if err != nil {
+		return err
+	}
+	return r.print(lists)
 }
 
 func (r *revoker) print(lists []signedList) error {

@@ -6,7 +6,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -63,6 +66,38 @@ policy "standard" {
 func (s *site) report(t *testing.T, code int, args ...string) *plan.Report {
 	t.Helper()
 	return operator.Decode[plan.Report](t, s.Run(t, code, append([]string{"apply", "--json"}, args...)...).Stdout)
+}
+
+// serve runs a server in the lab's network until the test ends. What it says goes
+// into a file, and is told when the test fails.
+func (s *site) serve(t *testing.T, to string, env []string, program string, args ...string) {
+	t.Helper()
+	cmd := s.Lab.Command(context.Background(), program, args...)
+	cmd.Env = append(os.Environ(), env...)
+	log, err := os.Create(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(30 * time.Second):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+		if t.Failed() {
+			text, _ := os.ReadFile(to)
+			t.Logf("%s said:\n%s", filepath.Base(program), text)
+		}
+	})
 }
 
 // virsh opens libvirt on a host over TLS, from another host.

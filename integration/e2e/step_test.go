@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -78,32 +77,7 @@ func (s *site) stepCA(t *testing.T, c *authoritytest.Company, password string) s
 	if err := os.WriteFile(file, conf, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := s.Lab.Command(context.Background(), program, file)
-	cmd.Env = append(os.Environ(), "STEPPATH="+c.Dir)
-	log, err := os.Create(filepath.Join(c.Dir, "step-ca.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(30 * time.Second):
-			_ = cmd.Process.Kill()
-			<-ended
-		}
-		if t.Failed() {
-			text, _ := os.ReadFile(log.Name())
-			t.Logf("step-ca said:\n%s", text)
-		}
-	})
+	s.serve(t, filepath.Join(c.Dir, "step-ca.log"), []string{"STEPPATH=" + c.Dir}, program, file)
 	operator.Until(t, limit, "step-ca answers", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()

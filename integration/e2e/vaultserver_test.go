@@ -67,31 +67,7 @@ openssl x509 -req -in web.csr -CA root.crt -CAkey root.key -CAcreateserial -days
 	if record := os.Getenv("VIRTRUST_RECORD"); record != "" {
 		args = append(args, "-record", record)
 	}
-	cmd := s.Lab.Command(context.Background(), program, args...)
-	log, err := os.Create(filepath.Join(c.Dir, "vault.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(30 * time.Second):
-			_ = cmd.Process.Kill()
-			<-ended
-		}
-		if t.Failed() {
-			text, _ := os.ReadFile(log.Name())
-			t.Logf("Vault said:\n%s", text)
-		}
-	})
+	s.serve(t, filepath.Join(c.Dir, "vault.log"), nil, program, args...)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(c.Read(t, "root.crt"))
 	v := &vaultServer{site: s, company: c, client: &http.Client{Timeout: limit, Transport: &http.Transport{

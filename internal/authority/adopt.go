@@ -206,13 +206,13 @@ func (p ImportParams) adopt(ctx context.Context, number int, chain []*x509.Certi
 		return fail(errors.Join(err, removeAll(written)))
 	}
 	a, err := Read(p.Name, p.Dir)
-	if err == nil {
-		i := slices.IndexFunc(a.Generations, func(g pki.Generation) bool { return g.Number == number })
-		a.Generations[i].Phase = phase
-		err = l.AddGeneration(ctx, p.Run, p.Name, a.Generations[i])
-	}
 	if err != nil {
 		return fail(errors.Join(err, removeAll(written)))
+	}
+	i := slices.IndexFunc(a.Generations, func(g pki.Generation) bool { return g.Number == number })
+	a.Generations[i].Phase = phase
+	if err := record(ctx, p.Run, p.Name, a.Generations[i], written, l); err != nil {
+		return fail(err)
 	}
 	return a, WritePhases(ctx, p.Name, p.Dir, l)
 }

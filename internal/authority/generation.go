@@ -96,40 +96,62 @@ func Next(ctx context.Context, p Params, phase pki.Phase, l *ledger.Ledger) (pki
 	if err != nil {
 		return fail(err)
 	}
-	key, err := newKey(p.KeyAlgorithm)
+	g, err := p.generate(ctx, number, phase, l)
 	if err != nil {
 		return fail(err)
+	}
+	return g, WritePhases(ctx, p.Name, p.Dir, l)
+}
+
+// generate makes the key of a generation, its certificate and an empty
+// revocation list, writes them and records the generation.
+func (p Params) generate(ctx context.Context, number int, phase pki.Phase, l *ledger.Ledger) (pki.Generation, error) {
+	var none pki.Generation
+	key, err := newKey(p.KeyAlgorithm)
+	if err != nil {
+		return none, err
 	}
 	defer wipeKey(key)
 	serial, err := pki.NewSerial(rand.Reader)
 	if err != nil {
-		return fail(err)
+		return none, err
 	}
 	cert, err := pki.NewAuthority(p.Now, pki.CAProfile{Organization: p.Organization, Name: p.Name, Number: number, Lifetime: p.Lifetime}, key, serial)
 	if err != nil {
-		return fail(err)
+		return none, err
 	}
 	list, err := pki.NewCRL(p.Now, cert, key, 1, nil, crlValidity)
 	if err != nil {
-		return fail(err)
+		return none, err
 	}
 	sealed, err := sealKey(key, p.Passphrase, p.workFactor)
 	if err != nil {
-		return fail(fmt.Errorf("encrypting its key: %w", err))
+		return none, fmt.Errorf("encrypting its key: %w", err)
 	}
 	if err := ctx.Err(); err != nil {
-		return fail(err)
+		return none, err
 	}
 	written, err := writeGeneration(p, number, sealed, cert, list)
 	if err != nil {
-		return fail(errors.Join(err, removeAll(written)))
+		return none, errors.Join(err, removeAll(written))
 	}
 	g := pki.NewGeneration(number, phase, cert)
 	g.CRL, g.CRLNumber = list.Raw, 1
-	if err := l.AddGeneration(ctx, p.Run, p.Name, g); err != nil {
-		return fail(errors.Join(err, removeAll(written)))
+	return g, record(ctx, p.Run, p.Name, g, written, l)
+}
+
+// record adds a generation to the ledger. Where that fails its files are removed,
+// unless the ledger has it: a commit that failed may have been carried out.
+func record(ctx context.Context, run, name string, g pki.Generation, written []string, l *ledger.Ledger) error {
+	err := l.AddGeneration(ctx, run, name, g)
+	if err == nil {
+		return nil
 	}
-	return g, WritePhases(ctx, p.Name, p.Dir, l)
+	known, readErr := l.Generations(context.WithoutCancel(ctx), name)
+	if readErr != nil || slices.ContainsFunc(known, func(k ledger.Generation) bool { return k.Number == g.Number }) {
+		return errors.Join(err, readErr)
+	}
+	return errors.Join(err, removeAll(written))
 }
 
 func makeDirs(p Params) error {

@@ -2,7 +2,6 @@ package authority
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -53,48 +52,10 @@ func Init(ctx context.Context, p Params, l *ledger.Ledger) (pki.Authority, error
 	if err := p.check(ctx, l); err != nil {
 		return fail(err)
 	}
-	key, err := newKey(p.KeyAlgorithm)
-	if err != nil {
+	if _, err := p.generate(ctx, 1, pki.PhaseIssuing, l); err != nil {
 		return fail(err)
 	}
-	defer wipeKey(key)
-	serial, err := pki.NewSerial(rand.Reader)
-	if err != nil {
-		return fail(err)
-	}
-	cert, err := pki.NewAuthority(p.Now, pki.CAProfile{Organization: p.Organization, Name: p.Name, Number: 1, Lifetime: p.Lifetime}, key, serial)
-	if err != nil {
-		return fail(err)
-	}
-	list, err := pki.NewCRL(p.Now, cert, key, 1, nil, crlValidity)
-	if err != nil {
-		return fail(err)
-	}
-	sealed, err := sealKey(key, p.Passphrase, p.workFactor)
-	if err != nil {
-		return fail(fmt.Errorf("encrypting its key: %w", err))
-	}
-	if err := ctx.Err(); err != nil {
-		return fail(err)
-	}
-	written, err := writeGeneration(p, 1, sealed, cert, list)
-	undo := func(err error) (pki.Authority, error) { return fail(errors.Join(err, removeAll(written))) }
-	if err != nil {
-		return undo(err)
-	}
-	a, err := Read(p.Name, p.Dir)
-	if err != nil {
-		return undo(err)
-	}
-	if err := l.AddGeneration(ctx, p.Run, p.Name, a.Generations[0]); err != nil {
-		// A failed commit may have been carried out; then the files must stay.
-		known, readErr := l.Generations(context.WithoutCancel(ctx), p.Name)
-		if readErr != nil || len(known) > 0 {
-			return fail(errors.Join(err, readErr))
-		}
-		return undo(err)
-	}
-	return a, nil
+	return Read(p.Name, p.Dir)
 }
 
 // keyDirMode is for a directory that Init makes: that of the public files is
