@@ -104,8 +104,9 @@ func (f *fleet) replaced(ctx context.Context, p *plan.Plan, rep *plan.Report) ([
 }
 
 // withdraw revokes what a plan and its outcome ask for, and brings the lists that
-// have it to the plan's hosts. It adds what it did to the report.
-func (f *fleet) withdraw(ctx context.Context, p *plan.Plan, rep *plan.Report, command string, tell func(plan.Event)) error {
+// have it to the plan's hosts, and to those of also that have an authority of
+// them. It adds what it did to the report.
+func (f *fleet) withdraw(ctx context.Context, p *plan.Plan, rep *plan.Report, command string, tell func(plan.Event), also ...*inventory.Host) error {
 	todo := slices.Clone(p.Revocations)
 	more, err := f.replaced(ctx, p, rep)
 	if err != nil {
@@ -135,6 +136,14 @@ func (f *fleet) withdraw(ctx context.Context, p *plan.Plan, rep *plan.Report, co
 	var hosts []*inventory.Host
 	for i := range p.Hosts {
 		if h, ok := f.Host(p.Hosts[i].Host); ok && p.Hosts[i].ReadOnly == "" {
+			hosts = append(hosts, h)
+		}
+	}
+	for _, h := range also {
+		if slices.Contains(hosts, h) || !h.Managed || h.Away != nil && h.Away.Until.After(f.app.now()) {
+			continue
+		}
+		if slices.ContainsFunc(todo, func(v plan.Revocation) bool { return slices.Contains(tasks.Authorities(h), v.Authority) }) {
 			hosts = append(hosts, h)
 		}
 	}

@@ -189,7 +189,7 @@ func (r *renewing) run(ctx context.Context, hosts []*inventory.Host) error {
 			return err
 		}
 		r.sum.Run = rep.Run
-		if err := r.withdraw(ctx, p, rep, commandLine(), tell); err != nil {
+		if err := r.withdraw(ctx, p, rep, commandLine(), tell, hosts...); err != nil {
 			r.sum.Failed = append(r.sum.Failed, report.RenewalRow{Host: "revocation", Text: err.Error()})
 		}
 		for _, v := range rep.Revoked {
