@@ -128,7 +128,11 @@ func (a *app) init(ctx context.Context, o *initFlags) error {
 	if a.json {
 		return report.JSON(a.out, map[string]any{"wrote": wrote, "hosts": len(o.Hosts), "notes": notes})
 	}
-	a.note("Wrote %s in %s: %s.", strings.Join(wrote, ", "), a.dir, count(len(o.Hosts), "host"))
+	where := ""
+	if a.dir != "." {
+		where = " in " + a.dir
+	}
+	a.note("Wrote %s%s: %s.", strings.Join(wrote, ", "), where, count(len(o.Hosts), "host"))
 	if !slices.Contains(wrote, ".gitignore") {
 		a.note("There is a .gitignore already: add the line .virtrust/ to it.")
 	}

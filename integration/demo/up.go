@@ -82,7 +82,7 @@ func tour(ctx context.Context, l *lab.Lab, hosts []*lab.Host) error {
 	if err := configure(l); err != nil {
 		return err
 	}
-	say("Added: the key to log in with, and a file with the authorities' passphrase (mode 0600). This is all that was written:")
+	say("\nAdded: the key to log in with, and a file with the authorities' passphrase (mode 0600). This is all that was written:")
 	err := play(ctx,
 		part{"", [][]string{{"cat", filepath.Join(folder, "inventory.hcl"), filepath.Join(folder, "policy.hcl")}}},
 		part{"Make the authorities, one for libvirtd and one for QEMU. Their keys are encrypted with the passphrase.", [][]string{{program, "ca", "init"}}},
