@@ -39,7 +39,7 @@ func aroundAdmin(body string) string {
 const noAdmin = "rm -f /usr/sbin/virt-admin\n"
 
 // killsItsScript ends who asks for a reload: timeout, the subshell, the script.
-const killsItsScript = `case "$1" in server-update-tls) ;; *) exec /usr/bin/virt-admin "$@" ;; esac
+const killsItsScript = `case "$1" in server-update-tls*) ;; *) exec /usr/bin/virt-admin "$@" ;; esac
 rm -f /usr/sbin/virt-admin
 above() { sed -n "s/^PPid:.//p" /proc/$1/status; }
 a=$PPID; b=$(above $a); c=$(above $b)

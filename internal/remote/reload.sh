@@ -3,18 +3,21 @@
 # clients and can end the daemon. New clients wait in the kernel's queue for the
 # moment. The limits that hold them back live in the daemon's memory alone; the
 # journal keeps what they were, so that a reverter can put them back.
-admin() { timeout -s KILL 30 virt-admin "$@" 2>&1 </dev/null; }
-shaking() { # daemon: does a client still shake hands? Afterwards its name is known.
-	ids=$(admin client-list "$1" | sed -n 's/^ *\([0-9][0-9]*\)  *tls .*/\1/p')
+admin() { timeout -s KILL 30 virt-admin "$1" 2>&1 </dev/null; } # commands, one after the other
+seconds() { # since the boot
+	read -r t x </proc/uptime
+	echo "${t%.*}"
+}
+shaking() { # daemon, its list of clients: has one no name yet, as in a handshake?
 	n=0 asked=
-	for id in $ids; do
+	for id in $(printf '%s\n' "$2" | sed -n 's/^ *\([0-9][0-9]*\)  *tls .*/\1/p'); do
 		n=$((n + 1)) asked="$asked client-info $1 $id;"
 	done
 	[ $n -gt 0 ] && [ "$(admin "$asked" | grep -c '^tls_x509_dname')" -lt $n ]
 }
 reload() { # service; out says why not
 	set -- "${1%.service}"
-	out=$(admin server-clients-info "$1") || {
+	out=$(admin "server-clients-info $1") || {
 		[ $? != 137 ] || out="virt-admin does not answer"
 		return 1
 	}
@@ -26,15 +29,18 @@ reload() { # service; out says why not
 	# A logout may end this script's session; not between the two limits.
 	out=$(
 		trap '' HUP INT TERM
-		[ $# != 3 ] || admin server-clients-set "$1" --max-clients 0 --max-unauth-clients 0 >/dev/null
-		i=0
-		while [ $# = 3 ] && [ $i -lt 50 ] && shaking "$1"; do
-			sleep 0.1
-			i=$((i + 1))
+		if [ $# != 3 ]; then
+			admin "server-update-tls $1"
+			exit
+		fi
+		until=$(($(seconds) + 5))
+		seen=$(admin "server-clients-set $1 --max-clients 0 --max-unauth-clients 0; client-list $1")
+		while shaking "$1" "$seen" && [ "$(seconds)" -lt "$until" ]; do
+			sleep 0.2
+			seen=$(admin "client-list $1")
 		done
-		admin server-update-tls "$1"
-		r=$?
-		[ $# != 3 ] || admin server-clients-set "$1" --max-clients "$2" --max-unauth-clients "$3" || r=1
-		exit $r
-	)
+		admin "server-update-tls $1; server-clients-set $1 --max-clients $2 --max-unauth-clients $3"
+	) || return 1
+	# The status is that of the last command.
+	case $out in *error:*) return 1 ;; esac
 }
