@@ -2,17 +2,17 @@ package life
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/virtrust/virtrust/integration/dirtyguest"
 	"github.com/virtrust/virtrust/integration/lab"
-	"github.com/virtrust/virtrust/internal/authority"
-	"github.com/virtrust/virtrust/internal/ledger"
 )
 
 // TestLife tells one story on one lab: each part begins where the last ended.
@@ -29,7 +29,7 @@ func TestLife(t *testing.T) {
 		name string
 		do   func(*testing.T, *site)
 	}{
-		{"renewal", renewal}, {"window", window}, {"backoff", backoff}, {"revocation", revocation}, {"leaving", leaving}, {"expired", expired}, {"ended", ended}, {"company", company},
+		{"renewal", renewal}, {"window", window}, {"backoff", backoff}, {"revocation", revocation}, {"leaving", leaving}, {"scheduled", scheduled}, {"expired", expired}, {"rollover", rollover}, {"company", company},
 	}
 	for _, p := range parts {
 		if !t.Run(p.name, func(t *testing.T) { p.do(t, s) }) {
@@ -166,16 +166,27 @@ cp -L /etc/pki/CA/cacert.pem /etc/pki/libvirt/clientcert.pem /root/old/; cp -L /
 		}
 	}
 	contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
-	// QEMU's own: the receiving end refuses a revoked source at once.
+	// QEMU's own: the receiving end refuses a revoked source at once, whatever its
+	// release.
 	contains(t, s.run(t, 0, "ca", "revoke", "qemu", "--host", thief.Name, "--in-use", "--yes"), "list 2 of generation 1")
-	s.run(t, 0, "apply", "--yes", "--limit", s.hosts[0].Name)
+	s.run(t, 0, "apply", "--yes", "--limit", s.hosts[0].Name+","+s.hosts[1].Name)
 	must(t, thief, "cat >/root/quiet.xml <<'E'\n<domain type=\"qemu\"><name>quiet</name><memory unit=\"MiB\">64</memory><vcpu>1</vcpu><os><type machine=\"pc-i440fx-7.2\">hvm</type></os></domain>\nE\nvirsh -q create /root/quiet.xml")
 	migrate := func(to *lab.Host) lab.Result {
 		return on(t, thief, "timeout 90 virsh -q migrate --live --p2p --tls quiet qemu+tls://"+to.FQDN+"/system")
 	}
-	if r := migrate(s.hosts[0]); r.Code == 0 || r.Code == 124 {
-		t.Errorf("a migration with revoked credentials: %d", r.Code)
+	for _, to := range s.hosts[:2] {
+		if r := migrate(to); r.Code == 0 || r.Code == 124 {
+			t.Errorf("a migration to %s (%s) with revoked credentials: %d", to.Name, to.Suite, r.Code)
+		}
 	}
+	other := s.hosts[1]
+	s.run(t, 0, "ca", "revoke", "qemu", "--host", other.Name, "--in-use", "--yes")
+	s.run(t, 0, "apply", "--yes", "--limit", thief.Name)
+	must(t, other, "cat >/root/other.xml <<'E'\n<domain type=\"qemu\"><name>other</name><memory unit=\"MiB\">64</memory><vcpu>1</vcpu><os><type machine=\"pc-i440fx-7.2\">hvm</type></os></domain>\nE\nvirsh -q create /root/other.xml")
+	if r := on(t, other, "timeout 90 virsh -q migrate --live --p2p --tls other qemu+tls://"+thief.FQDN+"/system"); r.Code == 0 || r.Code == 124 {
+		t.Errorf("a migration to %s (%s) with revoked credentials: %d", thief.Name, thief.Suite, r.Code)
+	}
+	must(t, other, "virsh -q destroy other")
 	contains(t, s.run(t, 0, "renew"), "hosts renewed")
 	if r := migrate(s.hosts[0]); r.Code != 0 {
 		t.Errorf("a migration with the new credentials: %s", r.Stderr)
@@ -224,6 +235,90 @@ cp -L /etc/pki/CA/cacert.pem /etc/pki/libvirt/clientcert.pem /root/old/; cp -L /
 	contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
 }
 
+// scheduled: one renew at a time in a cluster, none that disrupts more than it
+// may, events for programs, and what a renewal followed is refused after it.
+func scheduled(t *testing.T, s *site) {
+	h := s.hosts[0]
+	s.policy(t, "  certificate \"libvirt-client\" {\n    on_replace = \"revoke\"\n  }\n", "")
+	s.age(t, s.hosts[:1], 75*day)
+	must(t, h, `rm -rf /root/old; mkdir -m 0700 /root/old
+cp -L /etc/pki/CA/cacert.pem /etc/pki/libvirt/clientcert.pem /root/old/; cp -L /etc/pki/libvirt/private/clientkey.pem /root/old/`)
+	before := serial(t, h)
+	lock, err := os.OpenFile(filepath.Join(s.dir, ".virtrust", "renew-rack1.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.run(t, 5, "renew")
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, s.run(t, 3, "renew", "--max-disruption", "none"), "--max-disruption allows none", "1 host held")
+	if now := serial(t, h); now != before {
+		t.Errorf("renewed although it may not be: %s, then %s", before, now)
+	}
+	types := map[string]int{}
+	var last struct {
+		Type    string
+		Result  string
+		Host    string
+		Summary struct {
+			Renewed  []struct{ Host string }
+			ExitCode int `json:"exit_code"`
+		}
+	}
+	for line := range strings.Lines(s.run(t, 0, "renew", "--json")) {
+		if !strings.HasPrefix(line, "{") {
+			continue
+		}
+		if err := json.Unmarshal([]byte(line), &last); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		types[last.Type]++
+	}
+	if types["start"] != 1 || types["host"] == 0 || types["summary"] != 1 || last.Type != "summary" || len(last.Summary.Renewed) != 1 || last.Summary.Renewed[0].Host != h.Name || last.Summary.ExitCode != 0 {
+		t.Errorf("events %v, and last %+v", types, last)
+	}
+	for _, to := range s.hosts {
+		if r := dial(t, h, to, "?pkipath=/root/old"); r.Code == 0 || r.Code == 124 {
+			t.Errorf("%s accepts a client that a renewal followed: %d", to.Name, r.Code)
+		}
+	}
+	s.policy(t, "", "")
+	contains(t, s.run(t, 0, "plan"), "Nothing to do")
+	contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
+
+	// The machine under this name is another one now.
+	must(t, h, `rm -rf /root/old; mkdir -m 0700 /root/old
+cp -L /etc/pki/CA/cacert.pem /etc/pki/libvirt/clientcert.pem /root/old/; cp -L /etc/pki/libvirt/private/clientkey.pem /root/old/`)
+	contains(t, s.run(t, 0, "forget", h.Name, "--revoke", "--yes"), "Forgot "+h.Name, "certificates revoked")
+	// Two at once: one of them does it, and nothing is done twice.
+	type ended struct {
+		code int
+		said string
+	}
+	second := make(chan ended, 1)
+	go func() {
+		code, said := s.exec(t.Context(), "apply", "--yes")
+		second <- ended{code, said}
+	}()
+	code, said := s.exec(t.Context(), "apply", "--yes")
+	b := <-second
+	t.Logf("two at once ended with %d and %d", code, b.code)
+	if code != 0 && b.code != 0 {
+		t.Errorf("two at once:\n%d %s\n%d %s", code, said, b.code, b.said)
+	}
+	contains(t, s.run(t, 0, "plan"), "Nothing to do")
+	for _, to := range s.hosts {
+		if r := dial(t, h, to, "?pkipath=/root/old"); r.Code == 0 || r.Code == 124 {
+			t.Errorf("%s accepts the former machine: %d", to.Name, r.Code)
+		}
+	}
+	contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
+}
+
 // expired: everything has ended and libvirtd is down; apply brings it back.
 func expired(t *testing.T, s *site) {
 	s.age(t, s.hosts, 100*day)
@@ -234,23 +329,4 @@ func expired(t *testing.T, s *site) {
 	s.run(t, 0, "apply", "--yes")
 	contains(t, s.run(t, 0, "plan"), "Nothing to do")
 	contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
-}
-
-// ended: the authority has ended, too; plan refuses and says what to do.
-func ended(t *testing.T, s *site) {
-	old := &site{lab: s.lab, hosts: s.hosts, dir: t.TempDir(), virtrust: s.virtrust}
-	old.policy(t, "", "")
-	old.inventory(t, s.hosts)
-	l := old.ledger(t, ledger.Create)
-	defer l.Close()
-	for _, name := range []string{"libvirt", "qemu"} {
-		_, err := authority.Init(t.Context(), authority.Params{Name: name, Organization: "Example", Dir: old.authorityDir(name), Now: time.Now().Add(-400 * day), Lifetime: 365 * day,
-			Passphrase: authority.NewSecret([]byte(passphrase))}, l)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, command := range [][]string{{"plan"}, {"apply", "--yes"}} {
-		contains(t, old.run(t, 4, command...), "ended", "virtrust ca rotate libvirt")
-	}
 }

@@ -32,6 +32,10 @@ type site struct {
 	hosts    []*lab.Host // bookworm, trixie, forky
 	dir      string
 	virtrust string
+	// former is the site whose ledger knows what the hosts' certificates are for.
+	former *site
+	// libvirt replaces the block of authority libvirt.
+	libvirt string
 }
 
 func newSite(t *testing.T) *site {
@@ -74,6 +78,10 @@ func (s *site) policy(t *testing.T, lines, rollout string) {
 	t.Helper()
 	text := ""
 	for _, name := range []string{"libvirt", "qemu"} {
+		if name == "libvirt" && s.libvirt != "" {
+			text += s.libvirt
+			continue
+		}
 		text += fmt.Sprintf("authority %q {\n  organization    = \"Example\"\n  passphrase_from = \"env:VT_PASSPHRASE\"\n}\n\n", name)
 	}
 	text += "policy \"standard\" {\n  template = \"libvirt\"\n" + lines + "  rollout {\n    canary = 0\n    batch  = \"100%\"\n" + rollout + "  }\n}\n"
@@ -133,6 +141,11 @@ func (s *site) age(t *testing.T, hosts []*lab.Host, ago time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	profiles := l
+	if s.former != nil {
+		profiles = s.former.ledger(t, ledger.Existing)
+		defer profiles.Close()
+	}
 	signers := map[string]*authority.Local{}
 	for _, name := range []string{"libvirt", "qemu"} {
 		a, err := authority.Open(t.Context(), name, s.authorityDir(name), "", l, func() time.Time { return time.Now().Add(-ago) })
@@ -156,7 +169,7 @@ func (s *site) age(t *testing.T, hosts []*lab.Host, ago time.Duration) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			old, err := l.Issuances(t.Context(), ledger.Filter{Host: h.Name, Certificate: c.name, Limit: 1})
+			old, err := profiles.Issuances(t.Context(), ledger.Filter{Host: h.Name, Certificate: c.name, Limit: 1})
 			if err != nil || len(old) == 0 {
 				t.Fatalf("%s of %s is not in the ledger: %v", c.name, h.Name, err)
 			}
@@ -182,23 +195,30 @@ func (s *site) age(t *testing.T, hosts []*lab.Host, ago time.Duration) {
 // run runs the program, which must end with that code, and gives its output.
 func (s *site) run(t *testing.T, code int, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	began := time.Now()
+	got, said := s.exec(t.Context(), args...)
+	t.Logf("%s virtrust %s: %d", time.Since(began).Round(10*time.Millisecond), strings.Join(args, " "), got)
+	if got != code {
+		t.Fatalf("virtrust %s: exit code %d, want %d\n%s", strings.Join(args, " "), got, code, said)
+	}
+	return said
+}
+
+// exec runs the program and gives its code and its output; -1 where it did not
+// come to an end of its own.
+func (s *site) exec(ctx context.Context, args ...string) (code int, said string) {
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
 	defer cancel()
 	cmd := s.lab.Command(ctx, s.virtrust, append([]string{"-C", s.dir}, args...)...)
 	cmd.Env = append(os.Environ(), "NO_COLOR=1", "VT_PASSPHRASE="+passphrase)
 	var out, notes bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &notes
-	began := time.Now()
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
+		return -1, err.Error()
 	}
-	t.Logf("%s virtrust %s: %d", time.Since(began).Round(10*time.Millisecond), strings.Join(args, " "), cmd.ProcessState.ExitCode())
-	if got := cmd.ProcessState.ExitCode(); got != code {
-		t.Fatalf("virtrust %s: exit code %d, want %d\n%s\n%s", strings.Join(args, " "), got, code, out.String(), notes.String())
-	}
-	return out.String() + notes.String()
+	return cmd.ProcessState.ExitCode(), out.String() + notes.String()
 }
 
 func on(t *testing.T, h *lab.Host, script string) lab.Result {
