@@ -24,7 +24,7 @@ func rollover(t *testing.T, s *site) {
 	for _, p := range []struct {
 		name string
 		do   func(*testing.T, *site)
-	}{{"ended", ended}, {"leaked", leaked}, {"external", external}, {"rebuilt", rebuilt}} {
+	}{{"ended", ended}, {"leaked", leaked}, {"external", external}} {
 		if !t.Run(p.name, func(t *testing.T) { p.do(t, r) }) {
 			return
 		}
@@ -150,23 +150,6 @@ cat sub.crt root.crt >chain.pem`)
 		t.Errorf("a leaf was made anew: %s, then %s", served, now)
 	}
 	end()
-	contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
-}
-
-// rebuilt: a lost ledger is made anew of what lies in files and on hosts, and
-// then nothing is left to do.
-func rebuilt(t *testing.T, s *site) {
-	if err := os.Rename(filepath.Join(s.dir, ".virtrust", "ledger.db"), filepath.Join(s.dir, "lost.db")); err != nil {
-		t.Fatal(err)
-	}
-	contains(t, s.run(t, 4, "apply", "--yes"), "ledger")
-	contains(t, s.run(t, 0, "ledger", "rebuild"), "9 certificates of 3 hosts")
-	contains(t, s.run(t, 0, "plan"), "Nothing to do")
-	contains(t, s.run(t, 0, "cert", "list"), s.hosts[2].Name, "libvirt-server", "qemu")
-	// It is good for revoking what a host has.
-	s.run(t, 0, "ca", "revoke", "qemu", "--host", s.hosts[2].Name, "--in-use", "--yes")
-	s.run(t, 0, "apply", "--yes", "--allow-exec")
-	contains(t, s.run(t, 0, "plan"), "Nothing to do")
 	contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
 }
 

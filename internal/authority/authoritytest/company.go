@@ -43,7 +43,7 @@ eku=; for u in $(echo "$VIRTRUST_USAGES" | tr , ' '); do eku="$eku,${u}Auth"; do
 	echo "authorityKeyIdentifier=keyid"
 	openssl req -in "$t/csr" -noout -text | sed -n '/^ *\(DNS\|IP Address\):/{s/^ */subjectAltName=/;s/IP Address:/IP:/g;p;}'
 } >"$t/ext"
-openssl x509 -req -in "$t/csr" -CA sub.crt -CAkey sub.key -CAcreateserial -days "$VIRTRUST_DAYS" -extfile "$t/ext" 2>"$t/err" || { cat "$t/err" >&2; exit 1; }
+openssl x509 -req -in "$t/csr" -CA sub.crt -CAkey sub.key -set_serial "0x$(openssl rand -hex 16)" -days "$VIRTRUST_DAYS" -extfile "$t/ext" 2>"$t/err" || { cat "$t/err" >&2; exit 1; }
 cat sub.crt
 end
 chmod +x sign.sh
