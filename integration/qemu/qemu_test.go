@@ -60,7 +60,7 @@ func groupGainsMember(t *testing.T, s *site) {
 	operator.Sh(t, h, "gpasswd -a kate "+group)
 	operator.Contains(t, s.run(t, 0, "plan", "--limit", h.Name), "has other members: kate")
 	s.run(t, 0, "apply", "--yes", "--limit", h.Name)
-	if got := operator.Sh(t, h, "stat -L -c '%U %a' "+key); got != "libvirt-qemu 400\n" {
+	if got := operator.Sh(t, h, "stat -L -c '%U %a' "+key); got != "libvirt-qemu 400" {
 		t.Errorf("the key is %s", got)
 	}
 	if before == operator.Sh(t, h, "sha256sum <"+key) {
