@@ -133,7 +133,11 @@ func NextRotation(a pki.Authority, fleet *inventory.Fleet, p *plan.Plan, trust p
 	if r.Step == StepIssue || r.Step == StepRetire {
 		for _, rp := range fleet.RelyingParties {
 			if slices.Contains(rp.Authorities, a.Name) && !slices.Contains(wish.Confirmed, rp.Name) {
-				r.Waits = append(r.Waits, plan.Unmet{Host: "relying party " + rp.Name, Why: "nobody has confirmed it: --confirmed " + rp.Name})
+				why := "nobody has confirmed it: --confirmed " + rp.Name
+				if rp.Note != "" {
+					why += " (" + rp.Note + ")"
+				}
+				r.Waits = append(r.Waits, plan.Unmet{Host: "relying party " + rp.Name, Why: why})
 			}
 		}
 	}

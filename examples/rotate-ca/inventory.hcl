@@ -14,7 +14,8 @@ host "kvm2" {
   cluster = cluster.rack1
 }
 
-# It cannot be reached until its new board comes: no step waits for it.
+# It cannot be reached until its new board comes: no step waits for it. apply says so
+# and ends with 3, or leaves it out with --exclude kvm3.
 host "kvm3" {
   address = "kvm3.example.com"
   cluster = cluster.rack1
