@@ -1,60 +1,12 @@
 package facts
 
 import (
-	"bytes"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 )
-
-// ErrTorn means that a file changed while the script read it. Look again.
-var ErrTorn = errors.New("facts: a file changed while it was read")
-
-// ErrNoScript means that the output does not hold the script's answer: the
-// login shell is not a shell, or the output was cut.
-var ErrNoScript = errors.New("facts: the script's answer did not arrive whole")
-
-type frame struct {
-	kind, arg string
-	data      []byte
-}
-
-// Frame is one framed answer of a script that uses the same framing.
-type Frame struct {
-	Kind, Arg string
-	Data      []byte
-}
-
-// Frames gives the frames that arrived whole, whatever came after them. It is
-// for scripts that may end early.
-func Frames(nonce string, out []byte) []Frame {
-	head := []byte(nonce + " ")
-	var frames []Frame
-	for {
-		start := bytes.Index(out, head)
-		if start < 0 {
-			return frames
-		}
-		out = out[start:]
-		nl := bytes.IndexByte(out, '\n')
-		if nl < 0 {
-			return frames
-		}
-		kind, rest, _ := strings.Cut(string(out[len(head):nl]), " ")
-		length, arg, _ := strings.Cut(rest, " ")
-		n, err := strconv.Atoi(length)
-		out = out[nl+1:]
-		if err != nil || n < 0 || n > len(out) {
-			return frames
-		}
-		frames = append(frames, Frame{Kind: kind, Arg: arg, Data: out[:n:n]})
-		out = out[n:]
-	}
-}
 
 // Parse reads the output of Script. What it returns is bounded by the size of
 // the output. Errors wrap ErrTorn or ErrNoScript.
@@ -184,57 +136,6 @@ func Parse(nonce string, out []byte) (*Host, error) {
 	return h, nil
 }
 
-// split cuts the output into frames. Everything before the first frame is
-// noise of the login shell.
-func split(nonce string, out []byte) ([]frame, []byte, error) {
-	head := []byte(nonce + " ")
-	start := bytes.Index(out, head)
-	if start < 0 {
-		return nil, nil, fmt.Errorf("%w: no frame in %d bytes", ErrNoScript, len(out))
-	}
-	login := out[:start]
-	out = out[start:]
-	var frames []frame
-	for {
-		if !bytes.HasPrefix(out, head) {
-			// A content frame whose files changed size is the one way in
-			// which an honest host breaks the framing.
-			if n := len(frames); n > 0 && frames[n-1].kind == "content" {
-				return nil, nil, ErrTorn
-			}
-			return nil, nil, fmt.Errorf("%w: broken frame", ErrNoScript)
-		}
-		nl := bytes.IndexByte(out, '\n')
-		if nl < 0 {
-			return nil, nil, fmt.Errorf("%w: cut in a frame's head", ErrNoScript)
-		}
-		kind, rest, _ := strings.Cut(string(out[len(head):nl]), " ")
-		length, arg, _ := strings.Cut(rest, " ")
-		n, err := strconv.Atoi(length)
-		out = out[nl+1:]
-		if err != nil || n < 0 {
-			return nil, nil, fmt.Errorf("%w: bad length", ErrNoScript)
-		}
-		if n+1 > len(out) {
-			if kind == "content" {
-				return nil, nil, ErrTorn
-			}
-			return nil, nil, fmt.Errorf("%w: cut in a frame", ErrNoScript)
-		}
-		frames = append(frames, frame{kind, arg, out[:n:n]})
-		if out[n] != '\n' {
-			if kind == "content" {
-				return nil, nil, ErrTorn
-			}
-			return nil, nil, fmt.Errorf("%w: frame without end", ErrNoScript)
-		}
-		out = out[n+1:]
-		if kind == "end" {
-			return frames, login, nil
-		}
-	}
-}
-
 func (h *Host) packages(s string) {
 	for _, l := range splitLines(s) {
 		f := strings.Fields(l)
@@ -257,82 +158,6 @@ func (h *Host) records(s string) {
 		case "Version":
 			if name != "" && installed {
 				h.Packages[name] = v
-			}
-		}
-	}
-}
-
-// listeners reads what ss prints of listening sockets: state, two queues,
-// and the local address, which may have a zone, and is * for all of both
-// families.
-func (h *Host) listeners(s string) {
-	for _, l := range splitLines(s) {
-		f := strings.Fields(l)
-		if len(f) < 4 || f[0] != "LISTEN" {
-			continue
-		}
-		i := strings.LastIndexByte(f[3], ':')
-		port, err := strconv.ParseUint(f[3][i+1:], 10, 16)
-		if i < 0 || err != nil {
-			continue
-		}
-		host, _, _ := strings.Cut(f[3][:i], "%")
-		addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
-		if host == "*" {
-			addr, err = netip.IPv6Unspecified(), nil
-		}
-		if err == nil {
-			h.Listening = append(h.Listening, netip.AddrPortFrom(addr.Unmap(), uint16(port)))
-		}
-	}
-}
-
-func (h *Host) sockets(s string) {
-	for _, l := range splitLines(s) {
-		f := strings.Fields(l)
-		if len(f) < 4 || f[3] != "0A" {
-			continue
-		}
-		if ap, ok := procAddr(f[1]); ok {
-			h.Listening = append(h.Listening, ap)
-		}
-	}
-}
-
-// procAddr decodes /proc/net/tcp's address: 32-bit words in the host's byte
-// order, which is little-endian on every architecture libvirt's KVM hosts
-// commonly use, then the port.
-func procAddr(s string) (netip.AddrPort, bool) {
-	hexAddr, hexPort, ok := strings.Cut(s, ":")
-	if !ok || len(hexAddr) != 8 && len(hexAddr) != 32 {
-		return netip.AddrPort{}, false
-	}
-	port, err := strconv.ParseUint(hexPort, 16, 16)
-	if err != nil {
-		return netip.AddrPort{}, false
-	}
-	raw := make([]byte, len(hexAddr)/2)
-	for i := range raw {
-		v, err := strconv.ParseUint(hexAddr[2*i:2*i+2], 16, 8)
-		if err != nil {
-			return netip.AddrPort{}, false
-		}
-		raw[i/4*4+3-i%4] = byte(v)
-	}
-	addr, ok := netip.AddrFromSlice(raw)
-	return netip.AddrPortFrom(addr.Unmap(), uint16(port)), ok
-}
-
-func (h *Host) addresses(s string) {
-	for _, l := range splitLines(s) {
-		f := strings.Fields(l)
-		if len(f) >= 4 && (f[2] == "inet" || f[2] == "inet6") {
-			if p, err := netip.ParsePrefix(f[3]); err == nil {
-				h.Addresses = append(h.Addresses, p)
-				if h.Interfaces == nil {
-					h.Interfaces = map[string][]netip.Prefix{}
-				}
-				h.Interfaces[f[1]] = append(h.Interfaces[f[1]], p)
 			}
 		}
 	}
@@ -374,82 +199,6 @@ func (h *Host) guests(s string) {
 	for _, n := range names {
 		h.Guests = append(h.Guests, Guest{Name: n, Job: jobs[n]})
 	}
-}
-
-func (h *Host) units(s string) {
-	for _, block := range strings.Split(s, "\n\n") {
-		var u UnitInfo
-		id := ""
-		for _, l := range splitLines(block) {
-			k, v, _ := strings.Cut(l, "=")
-			switch k {
-			case "Id":
-				id = v
-			case "LoadState":
-				u.Load = v
-			case "ActiveState":
-				u.Active = v
-			case "SubState":
-				u.Sub = v
-			case "UnitFileState":
-				u.File = v
-			case "MainPID":
-				u.MainPID = atoi(v, 0)
-			case "InvocationID":
-				u.Invocation = v
-			case "ExecMainStartTimestampMonotonic":
-				u.Started = time.Duration(atoi(v, 0)) * time.Microsecond
-			case "Listen":
-				u.Listen = append(u.Listen, v)
-			case "NeedDaemonReload":
-				u.NeedReload = v == "yes"
-			case "ExecStart":
-				// { path=/usr/sbin/libvirtd ; argv[]=/usr/sbin/libvirtd $LIBVIRTD_ARGS ; ignore_errors=no ; …
-				_, rest, _ := strings.Cut(v, " argv[]=")
-				line, _, _ := strings.Cut(rest, " ; ")
-				u.Command = append(u.Command, strings.Fields(line)...)
-			case "Environment":
-				u.Environment = append(u.Environment, quoted(v)...)
-			case "EnvironmentFiles":
-				p, _, _ := strings.Cut(v, " (ignore_errors=")
-				u.EnvironmentFiles = append(u.EnvironmentFiles, p)
-			}
-		}
-		if id != "" {
-			h.Units[id] = u
-		}
-	}
-}
-
-// quoted splits what systemctl shows of a list: words, in double quotes where
-// they hold spaces.
-func quoted(s string) []string {
-	var out []string
-	var b strings.Builder
-	in, word := false, false
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '\\' && i+1 < len(s):
-			i++
-			b.WriteByte(s[i])
-			word = true
-		case c == '"':
-			in, word = !in, true
-		case c == ' ' && !in:
-			if word {
-				out = append(out, b.String())
-			}
-			b.Reset()
-			word = false
-		default:
-			b.WriteByte(c)
-			word = true
-		}
-	}
-	if word {
-		out = append(out, b.String())
-	}
-	return out
 }
 
 func (h *Host) stats(s string) {
