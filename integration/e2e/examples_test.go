@@ -68,13 +68,7 @@ func TestOfflineExample(t *testing.T) {
 	if err != nil || len(requests) == 0 {
 		t.Fatalf("no requests: %v", err)
 	}
-	for _, csr := range requests {
-		usage := "server"
-		if strings.Contains(csr, ".libvirt-client.") {
-			usage = "client"
-		}
-		company.Run(t, fmt.Sprintf("VIRTRUST_USAGES=%s VIRTRUST_DAYS=60 ./sign.sh <'%s' >'%s'", usage, csr, strings.TrimSuffix(csr, "csr")+"crt"))
-	}
+	signAll(t, company, requests)
 	s.Run(t, 0, "apply", "--yes")
 	s.Empty(t)
 	if err := virsh(t, s.Hosts[0], s.Hosts[1]); err != nil {

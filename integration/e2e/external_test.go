@@ -55,13 +55,7 @@ func TestExternalAuthority(t *testing.T) {
 	if again, _ := filepath.Glob(s.Path("requests/libvirt/*")); len(again) != 4 {
 		t.Errorf("a second apply left %q", again)
 	}
-	for _, csr := range requests {
-		usage := "server"
-		if strings.Contains(csr, ".libvirt-client.") {
-			usage = "client"
-		}
-		company.Run(t, fmt.Sprintf("VIRTRUST_USAGES=%s VIRTRUST_DAYS=60 ./sign.sh <'%s' >'%s'", usage, csr, strings.TrimSuffix(csr, "csr")+"crt"))
-	}
+	signAll(t, company, requests)
 	rep := s.report(t, 0, "--yes")
 	if rep.Count(plan.Changed) != 2 {
 		t.Fatalf("%+v", rep.Hosts)
@@ -109,5 +103,17 @@ func TestExternalAuthority(t *testing.T) {
 	s.Empty(t)
 	if info, err := os.Stat(s.Path(".virtrust/ledger.db")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the ledger: %v, %v", info, err)
+	}
+}
+
+// signAll has a CA sign requests and put each chain beside its request.
+func signAll(t *testing.T, company *authoritytest.Company, requests []string) {
+	t.Helper()
+	for _, csr := range requests {
+		usage := "server"
+		if strings.Contains(csr, ".libvirt-client.") {
+			usage = "client"
+		}
+		company.Run(t, fmt.Sprintf("VIRTRUST_USAGES=%s VIRTRUST_DAYS=60 ./sign.sh <'%s' >'%s'", usage, csr, strings.TrimSuffix(csr, "csr")+"crt"))
 	}
 }
