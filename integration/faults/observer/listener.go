@@ -2,8 +2,10 @@ package main
 
 import (
 	"crypto/tls"
+	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -19,6 +21,10 @@ const (
 	// bound is how long a restart may keep the listener away in all: libvirtd
 	// gives up a clean stop after 30 s.
 	bound = 45 * time.Second
+	// ahead is how long before systemd's "Stopping" a restart may be felt:
+	// systemd sends the signal first and then writes the message, and on a busy
+	// machine it waits in between (job_perform_on_unit in its src/core/job.c).
+	ahead = time.Second
 )
 
 // dial gives the leaf that is served, to a client whose first message comes as
@@ -152,13 +158,23 @@ func (w *watch) judgeGaps(gaps []gap) {
 		for _, f := range g.failed {
 			known := false
 			for _, r := range restarts {
-				known = known || overlap(f.from, f.to, r.from, r.to.Add(margin)) > 0
+				known = known || overlap(f.from, f.to, r.from.Add(-ahead), r.to.Add(margin)) > 0
 			}
 			if !known {
-				w.violate("O3", "a handshake failed while nothing was restarted: %v", f.err)
+				w.violate("O3", "a handshake failed while nothing was restarted, %.3f s to %.3f s: %v (restarts: %s)",
+					f.from.Sub(w.began).Seconds(), f.to.Sub(w.began).Seconds(), f.err, w.told(restarts))
 			}
 		}
 	}
+}
+
+// told is when restarts were, in seconds since the watch began.
+func (w *watch) told(restarts []span) string {
+	var out []string
+	for _, r := range restarts {
+		out = append(out, fmt.Sprintf("%.3f s to %.3f s", r.from.Sub(w.began).Seconds(), r.to.Sub(w.began).Seconds()))
+	}
+	return strings.Join(out, ", ")
 }
 
 // overlap is the time that two spans share.
