@@ -23,7 +23,11 @@ func (b build) base() plan.Task { return &base{host: b.host, daemons: b.listens(
 func (*base) ID() plan.ID { return "host" }
 
 func (b *base) Needs() []facts.Query {
-	return []facts.Query{facts.Content(loadedFile), facts.Content(journalFile), facts.Content(armedFile), facts.Content(stagingFile), facts.Stat("/etc"), facts.Stat("/var/lib")}
+	qs := []facts.Query{facts.Content(loadedFile), facts.Content(journalFile), facts.Content(armedFile), facts.Content(stagingFile), facts.Stat("/etc"), facts.Stat("/var/lib")}
+	if slices.ContainsFunc(b.host.Nics, func(n inventory.Nic) bool { return len(n.Addresses) > 0 }) {
+		qs = append(qs, facts.Addresses())
+	}
+	return qs
 }
 
 // journalFile is where the last transaction's journal can be found.

@@ -193,6 +193,7 @@ func (c *certificate) Needs() []facts.Query {
 		qs = append(qs, c.qemu.needs()...)
 	}
 	if c.serves {
+		qs = append(qs, facts.Listening())
 		qs = append(qs, layoutQueries()...)
 	}
 	if c.console {

@@ -65,7 +65,7 @@ func (t *crlFile) ID() plan.ID { return plan.ID("crl." + t.file.CRL) }
 func (t *crlFile) Needs() []facts.Query {
 	qs := append(statAll(parents(t.file.CRL)), facts.Content(t.file.CRL), facts.Content(loadedFile))
 	if t.reload {
-		qs = append(qs, facts.Unit(libvirtdService))
+		qs = append(qs, facts.Listening(), facts.Unit(libvirtdService))
 	}
 	return qs
 }

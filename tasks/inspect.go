@@ -96,7 +96,7 @@ var pairs = func() [][2]string {
 
 // InspectQueries is what Inspect needs to know of a host.
 func InspectQueries() []facts.Query {
-	qs := slices.Concat(layoutQueries(), firewall.Queries(), []facts.Query{facts.Content("/etc/os-release"), facts.Content(cryptoPolicy), facts.Content(libvirtTrust)})
+	qs := slices.Concat(layoutQueries(), firewall.Queries(), []facts.Query{facts.Listening(), facts.Addresses(), facts.Content("/etc/os-release"), facts.Content(cryptoPolicy), facts.Content(libvirtTrust)})
 	for _, f := range []string{libvirtdConf, virtproxydConf, virtqemudConf, qemuConf} {
 		qs = append(qs, facts.Content(f))
 	}

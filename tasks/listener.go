@@ -38,7 +38,7 @@ func (b build) listener(l inventory.Listener) (plan.Task, error) {
 func (l *listener) ID() plan.ID { return plan.ID("listener." + l.want.Name) }
 
 func (l *listener) Needs() []facts.Query {
-	return append(l.server.Needs(), append(layoutQueries(), facts.Content(libvirtdConf))...)
+	return append(l.server.Needs(), append(layoutQueries(), facts.Listening(), facts.Content(libvirtdConf))...)
 }
 
 func (l *listener) Diff(h *facts.Host, now time.Time) ([]plan.Op, []plan.Finding) {

@@ -139,7 +139,7 @@ func journalStep(f []string, line string) (JournalStep, bool) {
 
 // UndoQueries is what has to be known to undo the journal's transaction.
 func (j *Journal) UndoQueries() []facts.Query {
-	qs := []facts.Query{facts.Content(journalFile), facts.Content(libvirtTrust), facts.Content(libvirtDir + "/servercert.pem")}
+	qs := []facts.Query{facts.Listening(), facts.Content(journalFile), facts.Content(libvirtTrust), facts.Content(libvirtDir + "/servercert.pem")}
 	qs = append(qs, layoutQueries()...)
 	for _, s := range j.Steps {
 		switch s.Kind {

@@ -97,6 +97,7 @@ func (t *trustFile) ID() plan.ID { return plan.ID("trust." + t.file.Path) }
 func (t *trustFile) Needs() []facts.Query {
 	qs := append(statAll(parents(t.file.Path)), facts.Content(t.file.Path), facts.Content(loadedFile))
 	if t.reload {
+		qs = append(qs, facts.Listening())
 		qs = append(qs, layoutQueries()...)
 	}
 	return qs

@@ -22,11 +22,13 @@ type Host struct {
 	// HostKey is the SHA256 fingerprint of the SSH key the host showed.
 	HostKey string `json:"host_key"`
 	// Login is noise that the login shell printed before the script ran.
-	Login     string            `json:"login,omitempty"`
-	Tools     map[string]bool   `json:"tools"`
-	Packages  map[string]string `json:"packages"` // name to version, as the package manager says
-	Listening []netip.AddrPort  `json:"listening"`
-	Addresses []netip.Prefix    `json:"addresses"`
+	Login    string            `json:"login,omitempty"`
+	Tools    map[string]bool   `json:"tools"`
+	Packages map[string]string `json:"packages"` // name to version, as the package manager says
+	// Listening are the TCP ports that something listens on, and Addresses the
+	// host's own, where they were asked for.
+	Listening []netip.AddrPort `json:"listening"`
+	Addresses []netip.Prefix   `json:"addresses"`
 	// Interfaces are the addresses again, by the interface that has them.
 	Interfaces map[string][]netip.Prefix `json:"interfaces,omitempty"`
 	Spaces     map[string]Space          `json:"spaces"`

@@ -31,6 +31,10 @@ const (
 	KindFirewall Kind = "firewall"
 	// KindConsoles asks for the VNC consoles of the running guests.
 	KindConsoles Kind = "consoles"
+	// KindListening asks for the TCP ports that something listens on.
+	KindListening Kind = "listening"
+	// KindAddresses asks for the addresses of the host's interfaces.
+	KindAddresses Kind = "addresses"
 )
 
 // Bounds of what one look may bring back.
@@ -74,6 +78,13 @@ func Firewall() Query { return Query{Kind: KindFirewall} }
 // [Host.Consoles]).
 func Consoles() Query { return Query{Kind: KindConsoles} }
 
+// Listening asks for the TCP ports that something listens on (see
+// [Host.Listening]).
+func Listening() Query { return Query{Kind: KindListening} }
+
+// Addresses asks for the host's addresses (see [Host.Addresses]).
+func Addresses() Query { return Query{Kind: KindAddresses} }
+
 // Check reports a query that cannot be asked: a relative or unclean path, a
 // unit name with characters systemd does not allow.
 func (q Query) Check() error {
@@ -89,7 +100,7 @@ func (q Query) Check() error {
 		if q.Subject == "" || strings.Trim(q.Subject, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@") != "" || q.Subject[0] == '-' {
 			return fmt.Errorf("facts: %q is not a unit's name", q.Subject)
 		}
-	case KindFirewall, KindConsoles:
+	case KindFirewall, KindConsoles, KindListening, KindAddresses:
 		if q.Subject != "" {
 			return fmt.Errorf("facts: a query of kind %s has no subject, %q is none", q.Kind, q.Subject)
 		}

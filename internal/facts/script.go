@@ -22,7 +22,7 @@ func Script(nonce string, queries []Query) ([]byte, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "N=%s V=%d C=%d M=%d D=%d E=%d\n", nonce, Version, MaxContent, MaxPaths, MaxDepth, MaxEntries)
 	b.WriteString("set --")
-	letters := map[Kind]string{KindStat: "s", KindContent: "c", KindKey: "k", KindDir: "d", KindUnit: "u", KindFirewall: "w", KindConsoles: "v"}
+	letters := map[Kind]string{KindStat: "s", KindContent: "c", KindKey: "k", KindDir: "d", KindUnit: "u", KindFirewall: "w", KindConsoles: "v", KindListening: "t", KindAddresses: "n"}
 	for _, q := range Merge(queries) {
 		if err := q.Check(); err != nil {
 			return nil, err

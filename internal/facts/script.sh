@@ -1,6 +1,6 @@
 # Answers the queries in the positional parameters. Each is one letter
 # (s stat, c content, k key, d dir, u unit, f settings to follow, w firewall,
-# v VNC consoles) and a subject.
+# v VNC consoles, t listening ports, n addresses) and a subject.
 # Output is framed: a line "NONCE KIND LENGTH [ARGUMENT]", LENGTH bytes, a newline.
 LC_ALL=C; PATH=/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH
 umask 077
@@ -40,13 +40,6 @@ elif command -v rpm >/dev/null 2>&1; then
 	say packages rpm "$(rpm -q --qf 'installed %{NAME} %{VERSION}-%{RELEASE}\n' libvirt-daemon libvirt-daemon-driver-qemu libvirt-client qemu-kvm-core qemu-system-x86-core qemu-x86 openssl gnutls-utils openssh-server 2>/dev/null)"
 fi
 
-# The kernel walks every socket for /proc/net/tcp, and the listening ones for ss.
-if command -v ss >/dev/null 2>&1; then
-	say sockets ss "$(ss -Hltn 2>/dev/null)"
-else
-	say sockets '' "$(grep -h -m 1000 ' 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null)"
-fi
-command -v ip >/dev/null 2>&1 && say addresses '' "$(ip -o addr show 2>/dev/null)"
 say space '' "$(stat -f -c '%a %S %c %d %n' / /etc /var/lib /run 2>/dev/null)"
 ro=
 for d in /etc /var/lib /run; do [ -w "$d" ] || ro="$ro $d"; done
@@ -72,7 +65,7 @@ add() { # letter, path, depth
 		keys="$keys$2$nl"
 	fi
 }
-count=0 follow= wall= active= consoles=
+count=0 follow= wall= active= consoles= ports= nics=
 for a in "$@"; do
 	p=${a#?}
 	case $a in
@@ -83,6 +76,8 @@ for a in "$@"; do
 	u*) units="$units$p$nl" ;;
 	w*) wall=yes ;;
 	v*) consoles=$jobs ;;
+	t*) ports=yes ;;
+	n*) nics=yes ;;
 	f*) follow="$follow$p$nl" ;;
 	esac
 done
@@ -103,6 +98,17 @@ if [ -n "$units" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/n
 	unset IFS
 fi
 
+# The kernel walks every socket for /proc/net/tcp, and the listening ones for ss.
+if [ -z "$ports" ]; then
+	:
+elif command -v ss >/dev/null 2>&1; then
+	say sockets ss "$(ss -Hltn 2>/dev/null)"
+else
+	say sockets '' "$(grep -h -m 1000 ' 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null)"
+fi
+if [ -n "$nics" ] && command -v ip >/dev/null 2>&1; then
+	say addresses '' "$(ip -o addr show 2>/dev/null)"
+fi
 if [ -n "$consoles" ]; then
 	set +f
 	say consoles '' "$(grep -H -o -E "<graphics type='[a-z-]*'[^>]*>|<listen type='socket'[^>]*>" /run/libvirt/qemu/*.xml 2>/dev/null | head -n 20000)"

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -121,6 +124,12 @@ func TestScriptInShells(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).AddrPort()
 	queries := []Query{
 		Content(plain), Content(empty), Content(binary), Content(big), Content(odd), Content(conf, "ca_file", "key_file", "cert_file"),
 		Content(dir + "/abs"), Content(dir + "/loop"), Content(dir + "/out"), Content(dir + "/dangling"), Content(dir + "/absent"),
@@ -188,6 +197,16 @@ func TestScriptInShells(t *testing.T) {
 			}
 			if !h.Tools["openssl"] || h.Tools["virsh-no"] {
 				t.Errorf("tools: %v", h.Tools)
+			}
+			if h.Listening != nil || h.Addresses != nil {
+				t.Errorf("nobody asked: listening %v, addresses %v", h.Listening, h.Addresses)
+			}
+			seen := ask(t, argv, []Query{Listening(), Addresses()})
+			if !slices.Contains(seen.Listening, port) {
+				t.Errorf("%s is not among %v", port, seen.Listening)
+			}
+			if loopback := netip.MustParsePrefix("127.0.0.1/8"); h.Tools["ip"] && !slices.Contains(seen.Addresses, loopback) {
+				t.Errorf("%s is not among %v", loopback, seen.Addresses)
 			}
 		})
 	}
