@@ -79,7 +79,13 @@ was unreachable, failed, reverted, held or waits), 4 refused, 5 locked,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	version := c.Flags().Bool("version", false, "print the version")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if *version {
+			return a.printVersion()
+		}
+		return c.Help()
 	}
 	f := c.PersistentFlags()
 	f.StringVarP(&a.dir, "dir", "C", ".", "directory of the configuration")

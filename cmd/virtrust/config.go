@@ -238,12 +238,14 @@ func versionText() string {
 func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if a.json {
-				return json.NewEncoder(a.out).Encode(map[string]string{"version": versionText(), "go": runtime.Version()})
-			}
-			fmt.Fprintf(a.out, "virtrust %s (%s, %s/%s)\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return nil
-		},
+		RunE: func(*cobra.Command, []string) error { return a.printVersion() },
 	}
+}
+
+func (a *app) printVersion() error {
+	if a.json {
+		return json.NewEncoder(a.out).Encode(map[string]string{"version": versionText(), "go": runtime.Version()})
+	}
+	_, err := fmt.Fprintf(a.out, "virtrust %s (%s, %s/%s)\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
 }
