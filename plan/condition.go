@@ -67,13 +67,34 @@ type Standing struct {
 	Ready bool `json:"ready"`
 	// Why says what is missing.
 	Why string `json:"why,omitempty"`
-	// Loaded are the subject key ids (hex) of the CAs that the host's daemons
-	// have read.
+	// Loaded are the subject key ids (hex) of the CAs that the host's programs
+	// have read from every bundle of the authority: what only some of them
+	// accept cannot be relied on.
 	Loaded []string `json:"loaded,omitempty"`
+	// Held are those of the CAs that are in some bundle at least.
+	Held []string `json:"held,omitempty"`
 	// Shows are the key ids (hex) of the CAs that signed the identities in place.
 	Shows []string `json:"shows,omitempty"`
 	// Fresh: the host trusts nobody yet and shows nothing to anyone.
 	Fresh bool `json:"fresh,omitempty"`
+
+	bundles int // of the authority that were asked
+}
+
+// reads takes in what one bundle of the authority says.
+func (s *Standing) reads(ids []string, fresh bool) {
+	s.bundles++
+	if s.bundles == 1 {
+		s.Fresh, s.Loaded = fresh, slices.Compact(slices.Sorted(slices.Values(ids)))
+	} else {
+		s.Fresh = s.Fresh && fresh
+		s.Loaded = slices.DeleteFunc(s.Loaded, func(id string) bool { return !slices.Contains(ids, id) })
+	}
+	for _, id := range ids {
+		if !slices.Contains(s.Held, id) {
+			s.Held = append(s.Held, id)
+		}
+	}
 }
 
 // StandingWith is how far the host is with an authority; nil where its policy has
@@ -233,12 +254,8 @@ func (h *HostPlan) stand(t Task, pending string, seen *facts.Host) {
 		if pending != "" && s.Ready {
 			s.Ready, s.Why = false, fmt.Sprintf("%s is not in place yet: %s", t.ID(), pending)
 		}
-		ids, fresh := about.Loaded(seen)
-		s.Fresh = s.Fresh || fresh
-		for _, id := range ids {
-			if !slices.Contains(s.Loaded, id) {
-				s.Loaded = append(s.Loaded, id)
-			}
+		if b, ok := t.(Bundle); ok {
+			s.reads(b.Loaded(seen))
 		}
 		if i, ok := t.(Identity); ok {
 			if id := i.Shows(seen); id != "" && !slices.Contains(s.Shows, id) {

@@ -26,9 +26,12 @@ type Task interface {
 type Concern interface {
 	// Concerns are the authorities that the task is about.
 	Concerns() []string
-	// Loaded are the subject key ids (hex) of the CAs that the host's programs
-	// have read; fresh is a host that trusts nobody yet. Tasks that are no
-	// bundle know neither.
+}
+
+// A Bundle is a Concern that says whom the host's programs trust.
+type Bundle interface {
+	// Loaded are the subject key ids (hex) of the CAs that the programs have
+	// read from this bundle; fresh is a bundle that is not there yet.
 	Loaded(seen *facts.Host) (ids []string, fresh bool)
 }
 

@@ -404,9 +404,6 @@ func days(d time.Duration) string { return fmt.Sprintf("%d days", int(d.Hours()/
 // Concerns is the authority that signs the identity.
 func (c *certificate) Concerns() []string { return []string{c.cert.Authority} }
 
-// Loaded is nothing: an identity is no bundle.
-func (c *certificate) Loaded(*facts.Host) ([]string, bool) { return nil, false }
-
 // Shows is the issuer of the certificate that the listener shows, or of the one
 // that programs find.
 func (c *certificate) Shows(h *facts.Host) string {

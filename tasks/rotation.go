@@ -101,7 +101,7 @@ func NextRotation(a pki.Authority, fleet *inventory.Fleet, p *plan.Plan, trust p
 			if why := settled(a.Name, part); why != "" {
 				return why
 			}
-			if s := part.StandingWith(a.Name); s != nil && slices.Contains(s.Loaded, old.SubjectKeyID) {
+			if s := part.StandingWith(a.Name); s != nil && slices.Contains(s.Held, old.SubjectKeyID) {
 				return fmt.Sprintf("it still has generation %d in its bundle", retired)
 			}
 			return ""

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -435,5 +436,55 @@ func TestRotationCompromised(t *testing.T) {
 	}
 	if !s.talked[[2]string{"kvm1", "kvm2"}] || !s.talked[[2]string{"kvm2", "kvm1"}] {
 		t.Errorf("the others: %v", s.talked)
+	}
+}
+
+// A second bundle that lacks the new generation holds the gate, and one that still
+// has the old generation holds its end.
+func TestGatesLookAtEveryBundle(t *testing.T) {
+	w := newWorld(t)
+	h := w.host("kvm1")
+	const second = "/etc/monitor/ca.pem"
+	h.Policy.Trusts = append(h.Policy.Trusts, inventory.TrustFile{Path: second, Authorities: []string{"libvirt"}, Foreign: "keep"})
+	fleet := &inventory.Fleet{Hosts: []inventory.Host{*h}}
+	seen := w.seen()
+	for range 3 {
+		w.apply(seen, w.plan(h, seen, Options{}).Ops)
+	}
+	old, _ := seen.Content(second)
+	if len(pki.ParseBundle(old).Certs) != 1 {
+		t.Fatalf("the second bundle: %s", old)
+	}
+	waits := func() string {
+		part := w.plan(h, seen, Options{})
+		a, _ := w.trust.Authority("libvirt")
+		r := NextRotation(a, fleet, &plan.Plan{Hosts: []plan.HostPlan{part}}, w.trust, RotationWish{HasKey: func(int) bool { return true }}, w.now)
+		if len(r.Waits) == 0 {
+			return ""
+		}
+		return r.Waits[0].Why
+	}
+	w.addGeneration(2)
+	gens := w.trust.Authorities[0].Generations
+	gens[0].Phase, gens[1].Phase = pki.PhaseIssuing, pki.PhasePrepared
+	for range 3 {
+		w.apply(seen, w.plan(h, seen, Options{}).Ops)
+	}
+	if why := waits(); why != "" {
+		t.Errorf("everything has the new generation: %s", why)
+	}
+	both, _ := seen.Content(second)
+	w.file(seen, second, old, 0o644)
+	if why := waits(); !strings.Contains(why, "has not loaded generation 2") {
+		t.Errorf("the second bundle lacks it: %q", why)
+	}
+	w.file(seen, second, both, 0o644)
+	if why := waits(); why != "" {
+		t.Errorf("put back: %s", why)
+	}
+	s := w.plan(h, seen, Options{})
+	w.file(seen, second, old, 0o644)
+	if one := w.plan(h, seen, Options{}); len(one.StandingWith("libvirt").Held) != 2 || len(one.StandingWith("libvirt").Loaded) != 1 || len(s.StandingWith("libvirt").Loaded) != 2 {
+		t.Errorf("%+v, before %+v", one.StandingWith("libvirt"), s.StandingWith("libvirt"))
 	}
 }

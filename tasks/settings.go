@@ -240,6 +240,3 @@ func (s *settings) Concerns() []string {
 	}
 	return []string{s.authority}
 }
-
-// Loaded is nothing: the file names no CA.
-func (s *settings) Loaded(*facts.Host) ([]string, bool) { return nil, false }
