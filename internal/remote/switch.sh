@@ -159,8 +159,11 @@ do_check() { # certificate, directory, user, group, ends: QEMU reads it as it wi
 	groups=--init-groups
 	case $3 in *[!0-9]*) ;; *) groups=--clear-groups ;; esac
 	for e in $5; do
-		out=$(cd / && echo quit | timeout 30 setpriv --reuid="$3" --regid="$4" "$groups" "$q" -M none -nodefaults -display none -monitor stdio \
-			-object "tls-creds-x509,id=t,dir=$2,endpoint=$e,verify-peer=on" 2>&1) && case $out in *"${q##*/}:"*) false ;; esac ||
+		out=$(cd / && echo quit | timeout 60 setpriv --reuid="$3" --regid="$4" "$groups" "$q" -M none -nodefaults -display none -monitor stdio \
+			-object "tls-creds-x509,id=t,dir=$2,endpoint=$e,verify-peer=on" 2>&1)
+		status=$?
+		[ "$status" != 124 ] || fail "QEMU, as $3, gave no answer within 60 s when it was to read $2 as a $e: is the host very busy?"
+		[ "$status" = 0 ] && case $out in *"${q##*/}:"*) false ;; esac ||
 			fail "QEMU, as $3, does not accept $2 as a $e: $(printf '%s\n' "$out" | grep -v -e '^QEMU ' -e '^(qemu)' | tail -n 3)"
 	done
 	say checked "$1" "$($q --version </dev/null 2>/dev/null | head -n 1) as $3"
