@@ -19,7 +19,7 @@ func caught(bug, by string) {
 func TestNoSyncIsCaught(t *testing.T) {
 	t.Parallel()
 	needStrace(t)
-	s := startHosts(t, 1)[0]
+	s := alone(t)
 	bad := mutant(t, "lease.sh", `durable() { sync "$@" 2>/dev/null || sync; }`, `durable() { :; }`)
 	look := func(sc scenario) ([]string, int) {
 		sc.prepare(s)
@@ -54,7 +54,7 @@ func TestNoSyncIsCaught(t *testing.T) {
 // TestLateModeIsCaught plants a key that is readable until its mode is set.
 func TestLateModeIsCaught(t *testing.T) {
 	t.Parallel()
-	s := startHosts(t, 1)[0]
+	s := alone(t)
 	s.onboarded()
 	s.virtrust = mutant(t, "stage.go",
 		`mkdir -m 0700 "$2" ||`, `mkdir -m 0755 "$2" ||`,
@@ -78,7 +78,7 @@ func TestLateModeIsCaught(t *testing.T) {
 // between switch and confirmation.
 func TestNoReverterIsCaught(t *testing.T) {
 	t.Parallel()
-	s := startHosts(t, 1)[0]
+	s := alone(t)
 	s.virtrust = mutant(t, "switch.sh", `systemd-run --quiet`, `: systemd-run --quiet`)
 	for range 5 {
 		o := s.try(trial{scenario: renewal, fault: fault{kind: killThere}, recovery: byWaiting, canAsk: true})
@@ -97,7 +97,7 @@ func TestNoReverterIsCaught(t *testing.T) {
 // is, and kills virtrust between switch and confirmation.
 func TestOpenAfterRevertIsCaught(t *testing.T) {
 	t.Parallel()
-	s := startHosts(t, 1)[0]
+	s := alone(t)
 	s.virtrust = mutant(t, "revert.sh", `firewall.sh" undo`, `firewall.sh" check`)
 	for range 5 {
 		o := s.try(trial{scenario: firewall, fault: fault{kind: killThere}, recovery: byTimer, canAsk: true})

@@ -48,7 +48,7 @@ func (s *site) settledState() []string {
 func TestReboot(t *testing.T) {
 	t.Parallel()
 	const kind = "host goes down between switch and confirmation"
-	s := startHosts(t, 1)[0]
+	s := alone(t)
 	list := []scenario{renewal, onboarding, settings, adoption, firewall}
 	rounds := 2
 	if !full {
@@ -123,7 +123,7 @@ func TestReboot(t *testing.T) {
 func TestTwoRuns(t *testing.T) {
 	t.Parallel()
 	const kind = "two runs at once"
-	s := startHosts(t, 1)[0]
+	s := alone(t)
 	rounds := 12
 	if !full {
 		rounds = 2
@@ -173,7 +173,7 @@ func TestTwoRuns(t *testing.T) {
 // and wakes the first: it must write nothing.
 func TestFrozen(t *testing.T) {
 	t.Parallel()
-	s := startHosts(t, 1)[0]
+	s := alone(t)
 	sizes := measure(t, s, []scenario{renewal})
 	first, step := 12, 4
 	if !full {
@@ -256,7 +256,7 @@ mkdir -p /var/lib/virtrust/run-other`)
 // TestStale changes a host between plan and apply.
 func TestStale(t *testing.T) {
 	t.Parallel()
-	s := startHosts(t, 1)[0]
+	s := alone(t)
 	s.onboarded()
 	cases := []struct {
 		name, make, undo string

@@ -53,7 +53,15 @@ func measure(t testing.TB, s *site, list []scenario) map[string]size {
 
 // busy limits how many trials of all tests are at work at once: beyond that
 // they would disturb each other.
-var busy = make(chan bool, 6)
+var busy = make(chan bool, 4)
+
+// alone takes one of those places for a test on a host of its own.
+func alone(t testing.TB) *site {
+	t.Helper()
+	busy <- true
+	t.Cleanup(func() { <-busy })
+	return startHosts(t, 1)[0]
+}
 
 // sweep carries trials out on several hosts at once. Those that mostly wait do
 // not count as work.
