@@ -49,8 +49,8 @@ test-modular: deps ## run the tests on hosts with the modular daemons (root)
 	REQUIRE_LAB=1 $(GO) test -tags modular -count=1 -timeout 60m -v $(TESTARGS) -run Modular ./integration/layouts
 
 # The first run builds Vault, some minutes. make test replays what was recorded of it.
-test-vault: deps ## run the test of kind = "vault" on a host against a real Vault (root)
-	REQUIRE_LAB=1 $(GO) test -tags vault -count=1 -timeout 30m -v $(TESTARGS) -run TestVault ./integration/e2e
+test-vault: deps ## run the tests of kind = "vault" on hosts against a real Vault (root)
+	REQUIRE_LAB=1 $(GO) test -tags vault -count=1 -timeout 30m -v $(TESTARGS) -run 'TestVault|TestExternalExample' ./integration/e2e
 
 test-short: ## run the tests that need no lab and little time
 	$(GO) test -short -timeout 5m $(TESTARGS) $(shell $(GO) list $(PKGS) | grep -v -e /integration/)

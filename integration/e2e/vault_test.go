@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"crypto/x509"
 	"fmt"
 	"net/http"
@@ -25,30 +26,17 @@ func TestVault(t *testing.T) {
 	s := newSite(t, lab.HostSpec{})
 	s.Env = nil
 	kvm1 := s.Hosts[0]
-	v := s.startVault(t, company)
-	// docs/pki.md gives these.
+	v := s.startVault(t, company, "pki-kvm")
 	role := func(name, usage string, more map[string]any) {
-		in := map[string]any{
-			"allowed_domains": lab.Domain, "allow_subdomains": true, "allow_ip_sans": true, "cn_validations": []string{"disabled"},
-			"server_flag": usage != "clients", "client_flag": usage != "hosts", "key_usage": []string{"DigitalSignature", "KeyEncipherment"},
-			"key_type": "any", "max_ttl": "2400h", "organization": "Company",
-		}
-		for k, v := range more {
-			in[k] = v
-		}
-		v.ask(t, "POST", "pki-kvm/roles/"+name, in, nil)
+		t.Helper()
+		v.role(t, name, usage, more)
 	}
 	role("hosts", "hosts", nil)
 	role("clients", "clients", nil)
 	role("both", "both", nil)
 	role("people", "clients", map[string]any{"key_type": "ec", "key_bits": 256})
 	role("elsewhere", "both", map[string]any{"allowed_domains": "other.example"})
-	v.ask(t, "PUT", "sys/policies/acl/kvm-signer", map[string]any{"policy": `
-path "pki-kvm/sign/hosts"     { capabilities = ["update"] }
-path "pki-kvm/sign/clients"   { capabilities = ["update"] }
-path "pki-kvm/sign/elsewhere" { capabilities = ["update"] }`}, nil)
-	v.ask(t, "POST", "sys/auth/approle", map[string]any{"type": "approle"}, nil)
-	v.ask(t, "POST", "auth/approle/role/kvm", map[string]any{"token_policies": "kvm-signer", "token_ttl": "1h"}, nil)
+	v.approle(t, "hosts", "clients", "elsewhere")
 	// What an agent would write to its sink.
 	s.Write(t, "token", v.login(t)+"\n")
 
@@ -208,6 +196,38 @@ policy "standard" {
 	if now := daemon(t, kvm1); now != process {
 		t.Errorf("libvirtd was restarted: %s, then %s", process, now)
 	}
+
+	// Vault's own issuing CA gives way to the next one.
+	next := v.issuing(t, "Vault Issuing 2", "vault2")
+	operator.Contains(t, s.Run(t, 0, "ca", "import", "libvirt", filepath.Join(company.Dir, "vault2-chain.pem")).Stdout, "Vault Issuing 2", "prepared")
+	rotate := []string{"ca", "rotate", "libvirt", "--yes"}
+	s.Run(t, 3, rotate...)
+	s.Run(t, 0, "apply", "--yes")
+	operator.Contains(t, s.Run(t, 0, rotate...).Stdout, "generation 2 is issuing")
+	// Vault still signs with the old one: that is not taken.
+	leaf = s.served(t, kvm1)
+	r := s.Run(t, 3, "apply", "--yes")
+	operator.Contains(t, r.Stdout+r.Stderr, "Vault Issuing 2")
+	t.Logf("Vault signs with its old issuer:\n%s%s", r.Stdout, r.Stderr)
+	clean(t, kvm1)
+	if !s.served(t, kvm1).Equal(leaf) {
+		t.Error("a leaf of the old issuer was taken")
+	}
+	v.ask(t, "POST", "pki-kvm/config/issuers", map[string]any{"default": next}, nil)
+	s.Run(t, 0, "apply", "--yes")
+	if now := s.served(t, kvm1); now.Issuer.CommonName != "Vault Issuing 2" {
+		t.Errorf("served is a leaf of %s", now.Issuer.CommonName)
+	}
+	operator.Contains(t, s.Run(t, 0, rotate...).Stdout, "generation 1 is retired")
+	s.Run(t, 0, "apply", "--yes")
+	operator.Contains(t, s.Run(t, 0, rotate...).Stdout, "generation 1 is destroyed")
+	s.Empty(t)
+	if err := dial(""); err != nil {
+		t.Errorf("after the rollover: %v", err)
+	}
+	if now := daemon(t, kvm1); now != process {
+		t.Errorf("libvirtd was restarted: %s, then %s", process, now)
+	}
 	for what, token := range map[string]string{"the token": strings.TrimSpace(good), "the wide token": wide.Auth.Token} {
 		if where := findIn(t, s.Dir, []byte(token)); len(where) != 1 {
 			t.Errorf("%s stands in %v", what, where)
@@ -215,6 +235,49 @@ policy "standard" {
 		if strings.Contains(s.Said.String(), token) {
 			t.Errorf("%s was printed", what)
 		}
+	}
+}
+
+// The steps of examples/external-ca: libvirt's certificates by a real step-ca,
+// QEMU's by a real Vault, below one root that the machine trusts.
+func TestExternalExample(t *testing.T) {
+	t.Parallel()
+	company := authoritytest.NewCompany(t)
+	s := newExample(t, "external-ca", lab.HostSpec{}, lab.HostSpec{})
+	password := rand.Text()
+	url := s.stepCA(t, company, password)
+	v := s.startVault(t, company, "pki-qemu")
+	v.role(t, "hosts", "both", nil)
+	v.approle(t, "hosts")
+	s.Write(t, "password", password+"\n")
+	s.Env = []string{"VAULT_TOKEN=" + v.login(t), "SSL_CERT_FILE=" + filepath.Join(company.Dir, "root.crt")}
+	text := s.read(t, "policy.hcl")
+	for here, there := range map[string]string{"https://ca." + lab.Domain: url, "https://vault.example.com:8200": "https://" + vaultAddress, "file:/etc/virtrust/provisioner-password": "file:password"} {
+		if !strings.Contains(text, here) {
+			t.Fatalf("the example has no %s", here)
+		}
+		text = strings.ReplaceAll(text, here, there)
+	}
+	s.Write(t, "policy.hcl", text)
+
+	s.Run(t, 0, "ca", "import", "libvirt", filepath.Join(company.Dir, "chain.pem"))
+	s.Run(t, 0, "ca", "import", "qemu", filepath.Join(company.Dir, "vault-chain.pem"))
+	s.Run(t, 0, "apply", "--yes")
+	s.Empty(t)
+	s.Run(t, 0, "verify")
+	s.Run(t, 0, "verify", "--migrate")
+	for _, h := range s.Hosts {
+		for file, issuer := range map[string]string{"/etc/pki/libvirt/servercert.pem": "Company Issuing 1", "/etc/pki/libvirt/clientcert.pem": "Company Issuing 1", "/etc/pki/qemu/server-cert.pem": "Vault Issuing 1"} {
+			operator.Contains(t, operator.Sh(t, h, "openssl x509 -noout -issuer -in "+file), issuer)
+		}
+	}
+	if err := virsh(t, s.Hosts[0], s.Hosts[1]); err != nil {
+		t.Error(err)
+	}
+	// A process of QEMU's cannot log in to libvirtd with what it has.
+	operator.Sh(t, s.Hosts[0], `mkdir -m 0700 /root/guest; cd /root/guest; cp -L /etc/pki/CA/cacert.pem .; cp -L /etc/pki/qemu/client-cert.pem clientcert.pem; cp -L /etc/pki/qemu/client-key.pem clientkey.pem`)
+	if r := operator.On(t, s.Hosts[0], "timeout 60 virsh -q -c 'qemu+tls://"+s.Hosts[1].FQDN+"/system?pkipath=/root/guest' hostname"); r.Code == 0 || r.Code == 124 {
+		t.Errorf("QEMU's certificate opens libvirt: %d %s", r.Code, r.Stdout)
 	}
 }
 

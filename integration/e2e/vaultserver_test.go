@@ -8,26 +8,33 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/virtrust/virtrust/integration/lab"
 	"github.com/virtrust/virtrust/integration/operator"
 	"github.com/virtrust/virtrust/internal/authority/authoritytest"
 )
 
 const vaultAddress = "127.0.0.1:8200"
 
+// building is one build at a time: the second finds all that the first compiled.
+var building sync.Mutex
+
 // A vaultServer is HashiCorp Vault in the lab's network, with an issuing CA of
-// its own below the company's root at the mount pki-kvm.
+// its own below the company's root.
 type vaultServer struct {
+	mount   string
 	site    *site
 	company *authoritytest.Company
 	client  *http.Client
@@ -36,7 +43,7 @@ type vaultServer struct {
 }
 
 // startVault builds the server, starts it and makes it ready, over its API.
-func (s *site) startVault(t *testing.T, c *authoritytest.Company) *vaultServer {
+func (s *site) startVault(t *testing.T, c *authoritytest.Company, mount string) *vaultServer {
 	t.Helper()
 	// Its sources belong to another module. Their names keep tools that walk over
 	// this module's files from taking them for a package of it.
@@ -53,8 +60,11 @@ func (s *site) startVault(t *testing.T, c *authoritytest.Company) *vaultServer {
 	build := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-o", program, ".")
 	build.Dir = source
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	building.Lock()
 	began := time.Now()
-	if out, err := build.CombinedOutput(); err != nil {
+	out, err := build.CombinedOutput()
+	building.Unlock()
+	if err != nil {
 		t.Fatalf("building Vault: %v\n%s", err, out)
 	}
 	t.Logf("Vault was built in %s", time.Since(began).Round(time.Second))
@@ -70,7 +80,7 @@ openssl x509 -req -in web.csr -CA root.crt -CAkey root.key -CAcreateserial -days
 	s.serve(t, filepath.Join(c.Dir, "vault.log"), nil, program, args...)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(c.Read(t, "root.crt"))
-	v := &vaultServer{site: s, company: c, client: &http.Client{Timeout: limit, Transport: &http.Transport{
+	v := &vaultServer{mount: mount, site: s, company: c, client: &http.Client{Timeout: limit, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			return s.Lab.Dial(ctx, network, address)
@@ -87,21 +97,65 @@ openssl x509 -req -in web.csr -CA root.crt -CAkey root.key -CAcreateserial -days
 	v.ask(t, "PUT", "sys/init", map[string]any{"secret_shares": 1, "secret_threshold": 1}, &keys)
 	v.root, v.unseal = keys.Root, keys.Keys[0]
 	v.ask(t, "PUT", "sys/unseal", map[string]any{"key": v.unseal}, nil)
-	v.ask(t, "POST", "sys/mounts/pki-kvm", map[string]any{"type": "pki", "config": map[string]any{"max_lease_ttl": "8760h"}}, nil)
-	// The issuing key is made in Vault and stays there.
+	v.ask(t, "POST", "sys/mounts/"+mount, map[string]any{"type": "pki", "config": map[string]any{"max_lease_ttl": "8760h"}}, nil)
+	v.issuing(t, "Vault Issuing 1", "vault")
+	return v
+}
+
+// issuing makes an issuing CA whose key is made in Vault and stays there, and
+// writes it with the company's root to NAME-chain.pem. It gives Vault's id of it.
+func (v *vaultServer) issuing(t *testing.T, subject, name string) string {
+	t.Helper()
+	c := v.company
 	var made struct {
 		Data struct {
 			CSR string `json:"csr"`
 		} `json:"data"`
 	}
-	v.ask(t, "POST", "pki-kvm/intermediate/generate/internal", map[string]any{"common_name": "Vault Issuing 1", "organization": "Company", "key_type": "ec", "key_bits": 256}, &made)
-	if err := os.WriteFile(filepath.Join(c.Dir, "vault.csr"), []byte(made.Data.CSR), 0o600); err != nil {
+	v.ask(t, "POST", v.mount+"/intermediate/generate/internal", map[string]any{"common_name": subject, "organization": "Company", "key_type": "ec", "key_bits": 256}, &made)
+	if err := os.WriteFile(filepath.Join(c.Dir, name+".csr"), []byte(made.Data.CSR), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.Run(t, `openssl x509 -req -in vault.csr -CA root.crt -CAkey root.key -CAcreateserial -days 1000 -extfile sub.ext -out vault.crt
-cat vault.crt root.crt >vault-chain.pem`)
-	v.ask(t, "POST", "pki-kvm/intermediate/set-signed", map[string]any{"certificate": string(c.Read(t, "vault-chain.pem"))}, nil)
-	return v
+	c.Run(t, fmt.Sprintf(`openssl x509 -req -in %[1]s.csr -CA root.crt -CAkey root.key -CAcreateserial -days 1000 -extfile sub.ext -out %[1]s.crt
+cat %[1]s.crt root.crt >%[1]s-chain.pem`, name))
+	var taken struct {
+		Data struct {
+			Issuers []string          `json:"imported_issuers"`
+			Keys    map[string]string `json:"mapping"`
+		} `json:"data"`
+	}
+	v.ask(t, "POST", v.mount+"/intermediate/set-signed", map[string]any{"certificate": string(c.Read(t, name+"-chain.pem"))}, &taken)
+	for _, id := range taken.Data.Issuers {
+		if taken.Data.Keys[id] != "" { // the root has no key here
+			return id
+		}
+	}
+	t.Fatalf("Vault took no issuer with a key: %+v", taken)
+	return ""
+}
+
+// role makes a role for hosts, clients or both, as docs/pki.md gives them.
+func (v *vaultServer) role(t *testing.T, name, usage string, more map[string]any) {
+	t.Helper()
+	in := map[string]any{
+		"allowed_domains": lab.Domain, "allow_subdomains": true, "allow_ip_sans": true, "cn_validations": []string{"disabled"},
+		"server_flag": usage != "clients", "client_flag": usage != "hosts", "key_usage": []string{"DigitalSignature", "KeyEncipherment"},
+		"key_type": "any", "max_ttl": "2400h", "organization": "Company",
+	}
+	maps.Copy(in, more)
+	v.ask(t, "POST", v.mount+"/roles/"+name, in, nil)
+}
+
+// approle makes an AppRole that may sign with these roles, and nothing else.
+func (v *vaultServer) approle(t *testing.T, roles ...string) {
+	t.Helper()
+	text := ""
+	for _, r := range roles {
+		text += fmt.Sprintf("path \"%s/sign/%s\" { capabilities = [\"update\"] }\n", v.mount, r)
+	}
+	v.ask(t, "PUT", "sys/policies/acl/kvm-signer", map[string]any{"policy": text}, nil)
+	v.ask(t, "POST", "sys/auth/approle", map[string]any{"type": "approle"}, nil)
+	v.ask(t, "POST", "auth/approle/role/kvm", map[string]any{"token_policies": "kvm-signer", "token_ttl": "1h"}, nil)
 }
 
 // ask sends a request with the root token; it has to succeed.

@@ -1,11 +1,17 @@
 package life
 
 import (
+	"bytes"
+	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pavlo-v-chernykh/keystore-go/v4"
 
 	"github.com/virtrust/virtrust/integration/lab"
 	"github.com/virtrust/virtrust/integration/operator"
@@ -13,13 +19,17 @@ import (
 )
 
 // company: authorities below a root that is kept offline, one by a request and
-// one brought in with its key, and then one for each cluster, on hosts that had
-// others before.
+// one brought in with its key, then one for each cluster, and then CAs that
+// somebody made and used before, on hosts that had others.
 func company(t *testing.T, s *site) {
 	c := s.anew(t)
-	t.Run("root", func(t *testing.T) { belowRoot(t, c) })
-	if !t.Failed() {
-		t.Run("clusters", func(t *testing.T) { apart(t, c) })
+	for _, p := range []struct {
+		name string
+		do   func(*testing.T, *site)
+	}{{"root", belowRoot}, {"clusters", apart}, {"taken", func(t *testing.T, s *site) { taken(t, s.anew(t)) }}} {
+		if !t.Run(p.name, func(t *testing.T) { p.do(t, c) }) {
+			return
+		}
 	}
 }
 
@@ -48,24 +58,28 @@ func (s *site) companyPolicy(t *testing.T, signs, trusts string) {
 	s.Write(t, "policy.hcl", companyAuthorities+fmt.Sprintf(`policy "standard" {
   template = "libvirt"
   trust "/etc/pki/CA/cacert.pem" {
-    %s
+    %[2]s
   }
   trust "/etc/monitor/ca.p12" {
-    authorities = [authority.%s]
+    authorities = [authority.%[1]s]
     format      = "pkcs12"
   }
+  trust "/etc/monitor/ca.jks" {
+    authorities = [authority.%[1]s]
+    format      = "jks"
+  }
   certificate "libvirt-server" {
-    authority = authority.%[2]s
+    authority = authority.%[1]s
   }
   certificate "libvirt-client" {
-    authority = authority.%[2]s
+    authority = authority.%[1]s
   }
   rollout {
     canary = 0
     batch  = "100%%"
   }
 }
-`, trusts, signs))
+`, signs, trusts))
 }
 
 // belowRoot: libvirt and QEMU of every release start with such bundles, accept
@@ -93,6 +107,9 @@ openssl pkcs8 -topk8 -in sub.key -passout pass:secret -out sub.enc
 			t.Errorf("QEMU's bundle of %s:\n%s", h.Name, b)
 		}
 		operator.Sh(t, h, "openssl pkcs12 -in /etc/monitor/ca.p12 -nokeys -nomacver -passin pass: | grep -q 'BEGIN CERTIFICATE'")
+		if in := stored(t, h, "/etc/monitor/ca.jks"); !slices.Equal(in, []string{"CN=Company libvirt g1,O=Company"}) {
+			t.Errorf("the store of %s: %v", h.Name, in)
+		}
 		// A start is stricter than a reload.
 		operator.Sh(t, h, "systemctl reset-failed libvirtd.service; systemctl restart libvirtd.service && systemctl is-active libvirtd.service")
 	}
@@ -106,6 +123,147 @@ cp -L /etc/pki/CA/cacert.pem /etc/pki/libvirt/clientcert.pem /root/old/; cp -L /
 	for _, h := range s.Hosts {
 		if r := dial(t, thief, h, "?pkipath=/root/old"); r.Code == 0 || r.Code == 124 {
 			t.Errorf("%s (%s) accepts the revoked client: %d %s", h.Name, h.Suite, r.Code, r.Stdout)
+		}
+	}
+	operator.Contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
+
+	// The root certifies the same key again, before the first certificate ends.
+	served := serial(t, s.Hosts[0])
+	root.Run(t, `openssl x509 -req -in libvirt.csr -CA root.crt -CAkey root.key -CAcreateserial -days 1400 -copy_extensions copyall -out libvirt.crt`)
+	operator.Contains(t, s.run(t, 0, "ca", "import", "libvirt", file("libvirt.crt"), file("root.crt")), "renewed with its key")
+	s.run(t, 0, "apply", "--yes")
+	operator.Contains(t, s.run(t, 0, "plan"), "Nothing to do")
+	for _, h := range s.Hosts {
+		if same := operator.Sh(t, h, "openssl x509 -in /etc/pki/CA/cacert.pem -outform der | sha256sum"); same != sum(t, file("libvirt.crt")) {
+			t.Errorf("%s has another certificate than the renewed one", h.Name)
+		}
+	}
+	if now := serial(t, s.Hosts[0]); now != served {
+		t.Errorf("a leaf was made anew: %s, then %s", served, now)
+	}
+	operator.Contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
+	person(t, s, root.Dir)
+}
+
+// person: somebody whose key was made elsewhere logs in to every host, until that
+// is withdrawn.
+func person(t *testing.T, s *site, dir string) {
+	t.Helper()
+	at, file := s.Hosts[1], func(name string) string { return filepath.Join(dir, name) }
+	csr := operator.Sh(t, at, "rm -rf /root/ann; mkdir -m 0700 /root/ann; cd /root/ann; openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout clientkey.pem -subj /CN=anybody 2>/dev/null")
+	if err := os.WriteFile(file("ann.csr"), []byte(csr+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.run(t, 0, "cert", "issue", "--authority", "libvirt", "--csr", file("ann.csr"), "--cn", "ann.example.com", "--lifetime", "30d", "--out", file("ann.pem"), "--yes")
+	s.run(t, 0, "ca", "export", "libvirt", "--out", file("trust.pem"))
+	for name, from := range map[string]string{"clientcert.pem": "ann.pem", "cacert.pem": "trust.pem"} {
+		text, err := os.ReadFile(file(from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := at.WriteFile(t.Context(), "/root/ann/"+name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, h := range s.Hosts {
+		if r := dial(t, at, h, "?pkipath=/root/ann"); r.Code != 0 {
+			t.Errorf("%s (%s) refuses a person's certificate: %s", h.Name, h.Suite, r.Stderr)
+		}
+	}
+	operator.Contains(t, s.run(t, 0, "cert", "list", "--host", "cert:ann.example.com"), "ann.example.com")
+	// What is not on any host is no reason for a plan.
+	operator.Contains(t, s.run(t, 0, "plan"), "Nothing to do")
+	s.run(t, 0, "ca", "revoke", "libvirt", "--host", "cert:ann.example.com", "--yes")
+	s.run(t, 0, "apply", "--yes")
+	for _, h := range s.Hosts {
+		if r := dial(t, at, h, "?pkipath=/root/ann"); r.Code == 0 || r.Code == 124 {
+			t.Errorf("%s (%s) accepts a person whose certificate is revoked: %d", h.Name, h.Suite, r.Code)
+		}
+	}
+}
+
+// stored are the subjects in a key store of Java's on a host.
+func stored(t *testing.T, h *lab.Host, path string) (subjects []string) {
+	t.Helper()
+	data, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(operator.Sh(t, h, "base64 "+path), "\n", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ks := keystore.New()
+	if err := ks.Load(bytes.NewReader(data), []byte("changeit")); err != nil {
+		t.Fatalf("%s: %s: %v", h.Name, path, err)
+	}
+	for _, alias := range ks.Aliases() {
+		e, err := ks.GetTrustedCertificateEntry(alias)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x509.ParseCertificate(e.Certificate.Content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		subjects = append(subjects, c.Subject.String())
+	}
+	return subjects
+}
+
+// taken: a CA that has signed for years goes on here with its key and its list,
+// and one made after libvirt's guide, which may sign no list, goes on without.
+func taken(t *testing.T, s *site) {
+	s.policy(t, "", "")
+	s.inventory(t, s.Hosts)
+	old := authoritytest.NewCompany(t)
+	file := func(name string) string { return filepath.Join(old.Dir, name) }
+	// What the CA signed for two people before, one of them on its list.
+	old.Run(t, `
+printf 'keyUsage=critical,digitalSignature,keyEncipherment\nextendedKeyUsage=clientAuth\n' >person.ext
+printf '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=30\n' >ca.cnf
+: >index.txt; echo 2A >crlnumber
+for who in ann bob; do
+	openssl ecparam -name prime256v1 -genkey -noout -out $who.key
+	openssl req -new -key $who.key -subj /CN=$who -out $who.csr
+	openssl x509 -req -in $who.csr -CA root.crt -CAkey root.key -set_serial "0x0$(openssl rand -hex 15)" -days 300 -extfile person.ext -out $who.crt
+done
+printf 'R\t300101000000Z\t260101000000Z\t%s\tunknown\t/CN=bob\n' "$(openssl x509 -in bob.crt -noout -serial | cut -d= -f2)" >index.txt
+openssl ca -config ca.cnf -gencrl -cert root.crt -keyfile root.key -out root.crl
+openssl req -x509 -new -key sub.key -subj "/CN=Guide" -days 900 -out guide.crt -addext basicConstraints=critical,CA:true -addext keyUsage=critical,keyCertSign
+chmod 600 root.key sub.key`)
+	operator.Contains(t, s.run(t, 0, "ca", "import", "libvirt", file("root.crt"), "--key", file("root.key"), "--crl", file("root.crl")), "Company Root", "issuing")
+	operator.Contains(t, s.run(t, 0, "ca", "import", "qemu", file("guide.crt"), "--key", file("sub.key")), "Guide", "may not sign revocation lists")
+	s.run(t, 0, "apply", "--yes")
+	operator.Contains(t, s.run(t, 0, "plan"), "Nothing to do")
+	operator.Contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
+	at := s.Hosts[0]
+	for _, who := range []string{"ann", "bob"} {
+		operator.Sh(t, at, "rm -rf /root/"+who+"; mkdir -m 0700 /root/"+who)
+		for name, from := range map[string]string{"clientcert.pem": who + ".crt", "clientkey.pem": who + ".key", "cacert.pem": "root.crt"} {
+			if err := at.WriteFile(t.Context(), "/root/"+who+"/"+name, old.Read(t, from), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, h := range s.Hosts {
+		if r := dial(t, at, h, "?pkipath=/root/ann"); r.Code != 0 {
+			t.Errorf("%s (%s) refuses what the CA signed before: %s", h.Name, h.Suite, r.Stderr)
+		}
+		if r := dial(t, at, h, "?pkipath=/root/bob"); r.Code == 0 || r.Code == 124 {
+			t.Errorf("%s (%s) accepts what the CA revoked before: %d", h.Name, h.Suite, r.Code)
+		}
+	}
+	// A CA that may sign no list serves migrations all the same.
+	s.run(t, 0, "verify", "--migrate", "--from", s.Hosts[0].Name, "--to", s.Hosts[1].Name)
+	operator.Contains(t, s.run(t, 4, "ca", "revoke", "qemu", "--host", s.Hosts[0].Name, "--in-use", "--yes"), "may not sign revocation lists")
+	// The list goes on where it was.
+	s.run(t, 0, "ca", "revoke", "libvirt", "--file", file("ann.crt"), "--yes")
+	s.run(t, 0, "apply", "--yes")
+	for _, h := range s.Hosts {
+		if n := operator.Sh(t, h, "openssl crl -in /etc/pki/CA/cacrl.pem -noout -crlnumber"); !strings.EqualFold(n, "crlNumber=0x2B") && !strings.EqualFold(n, "crlNumber=2B") {
+			t.Errorf("the list of %s has %s", h.Name, n)
+		}
+		for _, who := range []string{"ann", "bob"} {
+			if r := dial(t, at, h, "?pkipath=/root/"+who); r.Code == 0 || r.Code == 124 {
+				t.Errorf("%s (%s) accepts %s: %d", h.Name, h.Suite, who, r.Code)
+			}
 		}
 	}
 	operator.Contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
@@ -158,7 +316,10 @@ timeout 60 virsh -q -c qemu+tls://`+b.FQDN+`/system hostname >/dev/null 2>>/run/
 	if r := dial(t, a, alone, ""); r.Code == 0 || r.Code == 124 {
 		t.Errorf("a host of the other cluster is let in: %d %s", r.Code, r.Stdout)
 	}
-	// The third host joins the others.
+	// A guest stays where it is, until the third host joins the others.
+	operator.Sh(t, a, "cat >/root/stays.xml <<'E'\n<domain type=\"qemu\"><name>stays</name><memory unit=\"MiB\">64</memory><vcpu>1</vcpu><os><type machine=\"pc-i440fx-7.2\">hvm</type></os></domain>\nE\nvirsh -q create /root/stays.xml")
+	operator.Contains(t, s.run(t, 4, "migrate", "stays", "--from", a.Name, "--to", alone.Name), "keeps clusters apart")
+	operator.Sh(t, a, "virsh -q domstate stays | grep -q running")
 	s.clusters(t, nil)
 	s.run(t, 0, "apply", "--yes")
 	operator.Contains(t, s.run(t, 0, "plan"), "Nothing to do")
@@ -166,6 +327,8 @@ timeout 60 virsh -q -c qemu+tls://`+b.FQDN+`/system hostname >/dev/null 2>>/run/
 	if n := subjects(t, alone, "/etc/pki/CA/cacert.pem"); strings.Contains(n, "rack2") || strings.Count(n, "subject") != 1 {
 		t.Errorf("the bundle of the host that moved:\n%s", n)
 	}
+	s.run(t, 0, "migrate", "stays", "--to", alone.Name)
+	operator.Sh(t, alone, "virsh -q domstate stays | grep -q running && virsh -q destroy stays")
 }
 
 // clusters writes the inventory with hosts in other clusters than rack1.
