@@ -213,10 +213,16 @@ func (r *applyRun) sign(ctx context.Context, host string, o plan.Enrol, csr []by
 		return nil, &plan.WaitingError{Certificate: o.Certificate, Text: err.Error()}
 	}
 	if err != nil {
-		return nil, err
+		return nil, &signingError{err}
 	}
 	return ders(chain), nil
 }
+
+// signingError is an authority's refusal or failure to sign.
+type signingError struct{ err error }
+
+func (e *signingError) Error() string { return e.err.Error() }
+func (e *signingError) Unwrap() error { return e.err }
 
 func ders(chain []*x509.Certificate) [][]byte {
 	out := make([][]byte, 0, len(chain))

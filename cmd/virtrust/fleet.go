@@ -444,6 +444,9 @@ func classify(err error) plan.Failure {
 		return plan.Failure{Class: string(re.Class), Text: text, Hint: re.Hint}
 	}
 	f := plan.Failure{Class: "error", Text: err.Error()}
+	if s := (*signingError)(nil); errors.As(err, &s) {
+		f.Class, f.Hint = "signing", "mend it at the authority; nothing live was touched on the host"
+	}
 	var h *hinted
 	if errors.As(err, &h) {
 		f.Hint = h.hint

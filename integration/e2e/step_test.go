@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/virtrust/virtrust/integration/lab"
 	"github.com/virtrust/virtrust/integration/operator"
 	"github.com/virtrust/virtrust/internal/authority/authoritytest"
+	"github.com/virtrust/virtrust/plan"
 )
 
 // stepTemplate is what docs/pki.md gives for hosts of every libvirt.
@@ -131,8 +133,10 @@ func TestStepCA(t *testing.T) {
 	} {
 		s.Write(t, "password", tc.password+"\n")
 		s.trust(t, fmt.Sprintf(block, url, filepath.Join(company.Dir, "root.crt"), tc.provisioner))
-		r = s.Run(t, 3, "apply", "--yes", "--limit", "kvm1", "--replace", "certificate.libvirt-server")
-		operator.Contains(t, r.Stdout+r.Stderr, tc.want)
+		h := s.report(t, 3, "--yes", "--limit", "kvm1", "--replace", "certificate.libvirt-server").Hosts[0]
+		if h.Result != plan.Failed || h.Failure == nil || h.Failure.Class != "signing" || !strings.Contains(h.Failure.Text, tc.want) {
+			t.Errorf("%s: %s, %+v", tc.name, h.Result, h.Failure)
+		}
 	}
 	s.Write(t, "password", password+"\n")
 	s.trust(t, fmt.Sprintf(block, url, filepath.Join(company.Dir, "root.crt"), "virtrust"))
