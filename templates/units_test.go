@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/virtrust/virtrust/internal/needed"
 	"github.com/virtrust/virtrust/templates"
 )
 
@@ -37,13 +38,7 @@ func TestRevertServiceRunsBeforeLibvirt(t *testing.T) {
 }
 
 func TestRevertServiceIsAValidUnit(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		if os.Getenv("CI") != "" || os.Getenv("REQUIRE_LAB") != "" {
-			t.Fatal("systemd-analyze is not installed")
-		}
-		t.Skip("systemd-analyze is not installed")
-	}
+	analyze := needed.Program(t, "systemd-analyze", "systemd")
 	unit := filepath.Join(t.TempDir(), "virtrust-revert.service")
 	if err := os.WriteFile(unit, templates.RevertService(), 0o644); err != nil {
 		t.Fatal(err)

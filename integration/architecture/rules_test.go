@@ -40,7 +40,7 @@ var layers = []layer{
 var tops = []string{"cmd", "examples", "integration"}
 
 // testOnly folders are imported by tests, and by other test-only folders.
-var testOnly = []string{"internal/pki/pkitest", "internal/remote/remotetest", "integration", "examples"}
+var testOnly = []string{"internal/needed", "internal/pki/pkitest", "internal/authority/authoritytest", "internal/remote/remotetest", "integration", "examples"}
 
 // confinement keeps a library inside folders. Integration is free of it: its
 // programs and tests look at results with the libraries themselves.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/virtrust/virtrust/internal/needed"
 	"github.com/virtrust/virtrust/internal/pki"
 	"github.com/virtrust/virtrust/internal/pki/pkitest"
 )
@@ -82,13 +83,7 @@ func TestAgainstQEMU(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts QEMU once for each case")
 	}
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if err != nil {
-		if os.Getenv("CI") != "" || os.Getenv("REQUIRE_LAB") != "" {
-			t.Fatal("no qemu-system-x86_64 here")
-		}
-		t.Skip("no qemu-system-x86_64 here")
-	}
+	qemu := needed.Program(t, "qemu-system-x86_64", "qemu-system-x86")
 	version, err := exec.Command(qemu, "--version").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -118,13 +113,7 @@ func TestAgainstQEMU(t *testing.T) {
 
 // TestAgainstCerttool compares the rules of chains and names alone.
 func TestAgainstCerttool(t *testing.T) {
-	certtool, err := exec.LookPath("certtool")
-	if err != nil {
-		if os.Getenv("CI") != "" || os.Getenv("REQUIRE_LAB") != "" {
-			t.Fatal("no certtool here")
-		}
-		t.Skip("no certtool here")
-	}
+	certtool := needed.Program(t, "certtool", "gnutls-bin")
 	now := time.Now()
 	for _, s := range pkitest.Sessions(now) {
 		t.Run(s.Name, func(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"github.com/zmap/zlint/v3"
 	"github.com/zmap/zlint/v3/lint"
 
+	"github.com/virtrust/virtrust/internal/needed"
 	"github.com/virtrust/virtrust/internal/pki"
 )
 
@@ -134,13 +135,7 @@ func TestLint(t *testing.T) {
 
 // TestCerttool has GnuTLS, which libvirt and QEMU verify with, verify a leaf.
 func TestCerttool(t *testing.T) {
-	tool, err := exec.LookPath("certtool")
-	if err != nil {
-		if os.Getenv("CI") != "" || os.Getenv("REQUIRE_LAB") != "" {
-			t.Fatal("certtool (gnutls-bin) is not installed")
-		}
-		t.Skip("certtool (gnutls-bin) is not installed")
-	}
+	tool := needed.Program(t, "certtool", "gnutls-bin")
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)

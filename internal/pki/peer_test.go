@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/virtrust/virtrust/internal/needed"
 	"github.com/virtrust/virtrust/internal/pki"
 	"github.com/virtrust/virtrust/internal/pki/pkitest"
 )
@@ -92,13 +93,7 @@ func (p presented) question(now time.Time, rules pki.Rules) pki.PeerQuestion {
 }
 
 func TestChainsAgainstCerttool(t *testing.T) {
-	certtool, err := exec.LookPath("certtool")
-	if err != nil {
-		if os.Getenv("CI") != "" || os.Getenv("REQUIRE_LAB") != "" {
-			t.Fatal("no certtool here")
-		}
-		t.Skip("no certtool here")
-	}
+	certtool := needed.Program(t, "certtool", "gnutls-bin")
 	now := time.Now()
 	for _, p := range presentedChains(now) {
 		t.Run(p.name, func(t *testing.T) {

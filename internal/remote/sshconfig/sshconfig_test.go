@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/virtrust/virtrust/internal/needed"
 )
 
 func write(t testing.TB, name, text string) string {
@@ -46,12 +48,7 @@ func oracle(t testing.TB, file, host string) (map[string][]string, string) {
 
 func needSSH(t testing.TB) *user.User {
 	t.Helper()
-	if _, err := exec.LookPath("ssh"); err != nil {
-		if os.Getenv("CI") == "true" || os.Getenv("REQUIRE_LAB") == "1" {
-			t.Fatal("ssh is not installed: install openssh-client")
-		}
-		t.Skip("ssh is not installed: install openssh-client")
-	}
+	needed.Program(t, "ssh", "openssh-client")
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
