@@ -445,7 +445,7 @@ func classify(err error) plan.Failure {
 	}
 	f := plan.Failure{Class: "error", Text: err.Error()}
 	if s := (*signingError)(nil); errors.As(err, &s) {
-		f.Class, f.Hint = "signing", "mend it at the authority; nothing live was touched on the host"
+		f = plan.Failure{Class: "signing", Text: err.Error(), Hint: "mend it at the authority; nothing live was touched on the host"}
 	}
 	var h *hinted
 	if errors.As(err, &h) {

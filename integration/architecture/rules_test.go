@@ -28,6 +28,7 @@ var layers = []layer{
 	{"internal/pki", nil, "pki is ground: pure knowledge that depends on no other part"},
 	{"internal/conffile", nil, "conffile is ground: pure knowledge that depends on no other part"},
 	{"internal/keystore", nil, "keystore is ground: pure knowledge of two file formats"},
+	{"internal/needed", nil, "needed knows the machine that a test runs on, and nothing of ours"},
 	{"internal/ansible", nil, "ansible reads another tool's files: it knows nothing of ours"},
 	{"internal/firewall", []string{"internal/facts"}, "firewall is ground: pure over facts"},
 	{"internal/remote", []string{"plan", "internal/facts"}, "remote carries out what a plan says: it decides nothing, so it knows neither inventory nor tasks, and it signs and records nothing"},
