@@ -13,13 +13,14 @@ import (
 // row is one line of the table.
 type row struct {
 	runs, missed int
+	changes      map[string]int
 	results      map[string]int
 	violations   map[string]int
 }
 
 var table struct {
 	sync.Mutex
-	rows     map[string]*row // scenario and fault
+	rows     map[string]*row // by fault
 	controls []string
 	notes    []string
 }
@@ -32,14 +33,14 @@ func record(t testing.TB, o *outcome) {
 	if table.rows == nil {
 		table.rows = map[string]*row{}
 	}
-	key := o.fault.kind + " | " + o.scenario.name
-	r := table.rows[key]
+	r := table.rows[o.fault.kind]
 	if r == nil {
-		r = &row{results: map[string]int{}, violations: map[string]int{}}
-		table.rows[key] = r
+		r = &row{changes: map[string]int{}, results: map[string]int{}, violations: map[string]int{}}
+		table.rows[o.fault.kind] = r
 	}
 	if o.struck {
 		r.runs++
+		r.changes[o.scenario.name]++
 		said := "died"
 		if h := o.result.host(); h != nil {
 			said = string(h.Result)
@@ -71,18 +72,17 @@ func writeTable() error {
 	table.Lock()
 	defer table.Unlock()
 	var b strings.Builder
-	b.WriteString("| fault | change | faulted runs | results | violations |\n|---|---|---:|---|---|\n")
+	b.WriteString("| fault | faulted runs | changes | results | violations |\n|---|---:|---|---|---|\n")
 	runs, violations := 0, 0
 	for _, k := range slices.Sorted(maps.Keys(table.rows)) {
 		r := table.rows[k]
-		kind, change, _ := strings.Cut(k, " | ")
-		fmt.Fprintf(&b, "| %s | %s | %d | %s | %s |\n", kind, change, r.runs, counts(r.results), counts(r.violations))
+		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s |\n", k, r.runs, counts(r.changes), counts(r.results), counts(r.violations))
 		runs += r.runs
 		for _, n := range r.violations {
 			violations += n
 		}
 	}
-	fmt.Fprintf(&b, "| **all** | | **%d** | | **%d** |\n", runs, violations)
+	fmt.Fprintf(&b, "| **all** | **%d** | | | **%d** |\n", runs, violations)
 	if len(table.controls) > 0 {
 		b.WriteString("\n| planted bug | caught by |\n|---|---|\n")
 		for _, c := range table.controls {
