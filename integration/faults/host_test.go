@@ -184,7 +184,7 @@ func TestSFTP(t *testing.T) {
 	}
 	for k, kind := range kinds {
 		// Past the last request: what is not hit shows that the sweep is over.
-		last, step := 40, 6
+		last, step := 40, 5
 		if kind.code < 0 {
 			step = 8
 		}
