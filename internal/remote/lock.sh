@@ -9,8 +9,8 @@ exec 9>&-
 if [ -f "$S/armed" ]; then
 	oneline "$S/armed"; left=$x
 	/bin/sh "$S/revert.sh" run </dev/null >/dev/null 2>&1
+	[ -f "$S/armed" ] && die pending "the reverter of run ${left##*/run-} cannot finish ($(sed -n 's/^revert-pending //p' "$left/journal" 2>/dev/null | tail -n 1)): see $left/journal" 76
 	say recovered reverted "${left##*/run-}"
-	[ -f "$S/armed" ] && die pending "the reverter of run ${left##*/run-} cannot finish: see $left/journal" 76
 	# The reverter moved the fence.
 	while read -r k v; do [ "$k" = fence ] && F=$((v + 1)); done <"$L/lease"
 	lease "$F"

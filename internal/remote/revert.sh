@@ -28,6 +28,10 @@ if [ -f "$L/lease" ]; then
 	sed "s/^fence .*/fence $((${f:-0} + 1))/" "$L/lease" | put_lease
 fi
 note() { printf '%s\n' "$*" >>"$J"; }
+pend() { # what keeps the reverter from its end
+	pending=$1
+	note "revert-pending $1"
+}
 end() { # nothing of the run is left to wait for
 	rm -f "$S/armed"
 	if grep -qsx "run ${D##*/run-}" "$L/lease"; then
@@ -50,7 +54,7 @@ done <"$J"
 pending= stopped= started= service= tls_before=yes was_running= daemons= begun= ended= consoles=
 # Runtime rules are gone after a reboot; nothing else of a firewall was changed.
 if [ "$who" != boot ] && [ -s "$D/walls" ]; then
-	out=$(timeout 90 /bin/sh "$D/firewall.sh" undo 2>&1 </dev/null) || { pending="the firewall keeps a rule of this run: $out"; note "$pending"; }
+	out=$(timeout 90 /bin/sh "$D/firewall.sh" undo 2>&1 </dev/null) || pend "the firewall keeps a rule of this run: $out"
 fi
 rename() { # from, to; mv of uutils 0.0.30 refuses a link over a link to a directory
 	mv -fT -- "$1" "$2" 2>/dev/null || { [ -L "$1" ] && perl -e 'exit !rename $ARGV[0], $ARGV[1]' -- "$1" "$2" 2>/dev/null; }
@@ -60,7 +64,7 @@ put_back() { # step, path, was, target
 	absent) rm -f -- "$2" ;;
 	file) cp -a -- "$D/saved/$1" "$2.virtrust-revert" && { sync "$2.virtrust-revert" 2>/dev/null || sync; } && mv -fT -- "$2.virtrust-revert" "$2" ;;
 	link) rm -f -- "$2.virtrust-revert"; ln -s -- "$4" "$2.virtrust-revert" && rename "$2.virtrust-revert" "$2" ;;
-	esac || { rm -f -- "$2.virtrust-revert"; pending="cannot put $2 back"; note "$pending"; }
+	esac || { rm -f -- "$2.virtrust-revert"; pend "cannot put $2 back"; }
 }
 is_now() { # kind, path, digest or target
 	case $1 in
@@ -128,7 +132,10 @@ sync
 
 set +f
 bring() { # a service that ran before; it is not said that all is back while it is down
-	timeout 60 systemctl start "$1" >/dev/null 2>&1 </dev/null || { pending="$1 does not come back"; note "revert-pending $pending"; }
+	timeout 60 systemctl start "$1" >/dev/null 2>&1 </dev/null && return
+	# The start of somebody else, which ours became part of, may have failed.
+	systemctl reset-failed "$1" >/dev/null 2>&1 </dev/null
+	timeout 60 systemctl start "$1" >/dev/null 2>&1 </dev/null || pend "$1 does not come back"
 }
 job() { grep -h -o "async='[^']*'" /run/libvirt/qemu/*.xml 2>/dev/null | grep -q -v "'none'"; }
 if [ "$who" = boot ]; then
@@ -136,19 +143,18 @@ if [ "$who" = boot ]; then
 	[ -z "$stopped" ] || systemctl --no-block stop "$stopped" >/dev/null 2>&1 </dev/null
 elif [ -n "$stopped" ]; then
 	if systemctl is-active --quiet "$service" && job; then
-		pending="a guest's job runs: $service still has $stopped open"
-		note "revert-pending $pending"
+		pend "a guest's job runs: $service still has $stopped open"
 	else
-		timeout 60 systemctl stop "$service" >/dev/null 2>&1 </dev/null
-		timeout 60 systemctl stop "$stopped" >/dev/null 2>&1 </dev/null
+		# In one transaction: a client that dials in between would start the
+		# daemon with a socket for which there are no files any more.
+		timeout 60 systemctl stop "$service" "$stopped" >/dev/null 2>&1 </dev/null
 		systemctl reset-failed "$service" "$stopped" "${service%.service}.socket" >/dev/null 2>&1 </dev/null
 		for s in "" -ro -admin; do timeout 60 systemctl start "${service%.service}$s.socket" >/dev/null 2>&1 </dev/null; done
 		[ "$was_running" != active ] || bring "$service"
 	fi
 elif [ -n "$started" ]; then
 	if systemctl is-active --quiet "$service" && job; then
-		pending="a guest's job runs: $started is not open"
-		note "revert-pending $pending"
+		pend "a guest's job runs: $started is not open"
 	else
 		timeout 60 systemctl stop "$service" >/dev/null 2>&1 </dev/null
 		timeout 60 systemctl start "$started" >/dev/null 2>&1 </dev/null
@@ -157,8 +163,7 @@ elif [ -n "$started" ]; then
 fi
 if [ -n "$ended" ] && [ "$who" != boot ]; then
 	if job; then
-		pending="a guest's job runs: $ended is not stopped"
-		note "revert-pending $pending"
+		pend "a guest's job runs: $ended is not stopped"
 	else
 		timeout 60 systemctl stop "$ended" >/dev/null 2>&1 </dev/null
 	fi
@@ -178,11 +183,10 @@ fi
 		# virtqemud has no listener whose files it could read again.
 		if [ -n "$tls_before" ] && [ "$d" != virtqemud.service ] && ! reload "$d"; then
 			if job; then
-				pending="a guest's job runs and $d does not reload"
-				note "revert-pending $pending"
+				pend "a guest's job runs and $d does not reload"
 			else
 				systemctl reset-failed "$d" >/dev/null 2>&1 </dev/null
-				timeout 90 systemctl restart "$d" >/dev/null 2>&1 </dev/null || { pending="$d does not come back"; note "revert-pending $pending"; }
+				timeout 90 systemctl restart "$d" >/dev/null 2>&1 </dev/null || pend "$d does not come back"
 			fi
 		fi
 		;;

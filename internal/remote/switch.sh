@@ -210,8 +210,7 @@ do_unit_off() { # step, unit, service
 	systemctl disable "$2" >/dev/null 2>&1 </dev/null || fail "cannot disable $2"
 	systemctl is-active --quiet "$2" || return 0
 	if [ -n "$3" ] && systemctl is-active --quiet "$3"; then
-		timeout 60 systemctl stop "$3" >/dev/null 2>&1 </dev/null
-		timeout 60 systemctl stop "$2" >/dev/null 2>&1 </dev/null
+		timeout 60 systemctl stop "$3" "$2" >/dev/null 2>&1 </dev/null
 		# Not counted as the restart that reads files which later steps write.
 		out=$(timeout 60 systemctl start "$3" 2>&1 </dev/null) || fail "$3 does not start: $out"
 		return 0
