@@ -16,7 +16,7 @@ import (
 // same. A host on which a run is at work is held, and says who it is.
 func (f *fleet) settle(ctx context.Context, hosts []*inventory.Host, p *plan.Plan) (*plan.Plan, error) {
 	run := &applyRun{fleet: f, id: ledger.NewRunID(f.app.now()), plan: p}
-	locked := map[string]*plan.Failure{}
+	failed := map[string]*plan.Failure{}
 	settled := false
 	for i := range p.Hosts {
 		h := &p.Hosts[i]
@@ -24,10 +24,9 @@ func (f *fleet) settle(ctx context.Context, hosts []*inventory.Host, p *plan.Pla
 			continue
 		}
 		err := run.settle(ctx, h.Host)
-		var held *plan.LockedError
-		if errors.As(err, &held) {
+		if err != nil {
 			failure := classify(err)
-			locked[h.Host] = &failure
+			failed[h.Host] = &failure
 		}
 		settled = settled || err == nil
 	}
@@ -38,7 +37,7 @@ func (f *fleet) settle(ctx context.Context, hosts []*inventory.Host, p *plan.Pla
 		}
 	}
 	for i := range p.Hosts {
-		if failure := locked[p.Hosts[i].Host]; failure != nil {
+		if failure := failed[p.Hosts[i].Host]; failure != nil {
 			p.Hosts[i].Failure = failure
 		}
 	}

@@ -312,7 +312,7 @@ func (s *site) converge(o *outcome) {
 		r = s.apply()
 	}
 	if r.code != 0 {
-		o.violate("convergence", "apply: %s\n%s", r, r.stderr)
+		o.violate("convergence", "apply: %s\n%s\n%s", r, r.stderr, s.must("tail -n 12 /var/lib/virtrust/journal 2>/dev/null || :"))
 		s.must(expireScript)
 		if again := s.apply(); again.code != 0 {
 			o.violate("convergence", "apply once more: %s\n%s", again, again.stderr)
