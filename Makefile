@@ -14,10 +14,10 @@ GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK   ?= golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 .DEFAULT_GOAL := help
-.PHONY: help bench build demo demo-down deps test test-faults test-modular test-short test-vault lint vulncheck fuzz cover clean
+.PHONY: help bench build demo demo-down deps test test-faults test-libvirtd test-modular test-short test-vault lint vulncheck fuzz cover clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build ./virtrust, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o virtrust ./cmd/virtrust
@@ -39,7 +39,11 @@ test: $(if $(filter 0,$(shell id -u)),deps) ## run all tests, with root also tho
 
 # Hundreds of applies, each with one fault; most labs only wait, so several run at once.
 test-faults: deps ## run the whole sweep of faults on real hosts (root)
-	REQUIRE_LAB=1 VIRTRUST_FAULTS=full $(GO) test -tags faults -count=1 -timeout 90m -parallel 16 -v $(TESTARGS) ./integration/faults
+	REQUIRE_LAB=1 VIRTRUST_FAULTS=full $(GO) test -tags faults -count=1 -timeout 90m -parallel 16 -v -skip 'Alone$$' $(TESTARGS) ./integration/faults
+
+# What libvirtd does without virtrust is measured where nothing else runs.
+test-libvirtd: deps ## measure what a reload and a restart of libvirtd do by themselves (root)
+	REQUIRE_LAB=1 $(GO) test -tags faults -count=1 -timeout 20m -v -run 'Alone$$' $(TESTARGS) ./integration/faults
 
 bench: deps ## measure plan, apply and renewal over many hosts, in Markdown (root)
 	$(GO) run ./integration/bench/speed $(BENCHARGS)
