@@ -113,11 +113,18 @@ func (t *crlFile) Diff(h *facts.Host, _ time.Time) ([]plan.Op, []plan.Finding) {
 		reason = "holds something that is no revocation list"
 	case !pki.SameCRLs(seen, want):
 		reason = t.changes(seen, want)
+	case len(want) == 0:
+		reason = "is empty, and libvirtd does not start with an empty list"
 	case at.Mode != 0o644 || at.UID != 0 || at.GID != 0:
 		reason = fmt.Sprintf("drift: owner %s:%s, mode %04o", at.Owner, at.Group, at.Mode)
 	}
 	meta := plan.Meta{Task: id, Wave: plan.WaveTrust, Reason: reason}
-	if reason != "" {
+	switch {
+	case reason == "":
+	case len(want) == 0:
+		// GnuTLS takes a file without a list for a broken one.
+		ops = append(ops, plan.Remove{Meta: meta, Path: t.file.CRL, Before: plan.StateOf(at)})
+	default:
 		var ders [][]byte
 		for _, l := range want {
 			ders = append(ders, l.Raw)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/virtrust/virtrust/internal/facts"
 	"github.com/virtrust/virtrust/internal/pki"
 	"github.com/virtrust/virtrust/inventory"
 	"github.com/virtrust/virtrust/plan"
@@ -86,6 +87,34 @@ func TestRevocationLists(t *testing.T) {
 	g.Unrecorded = nil
 	if p := newer.plan(inv, seen, Options{}); len(p.Ops) != 2 || p.Ops[0].About().Reason != "holds something that is no revocation list" {
 		t.Errorf("rubbish: %q", kinds(p.Ops))
+	}
+}
+
+// When the last list leaves, as the CA that signed it does, so does the file:
+// libvirtd takes an empty one for a broken one.
+func TestLastListLeavesWithItsFile(t *testing.T) {
+	w := newWorld(t)
+	inv, seen := w.hostWithList("kvm1"), w.seen()
+	w.revoke(1, big.NewInt(1<<40))
+	w.apply(seen, w.plan(inv, seen, Options{}).Ops)
+	w.addGeneration(2) // of a CA that gives no list
+	w.apply(seen, w.plan(inv, seen, Options{}).Ops)
+	w.trust.Authorities[0].Generations[0].Phase = pki.PhaseRetired
+	for range 2 {
+		p := w.plan(inv, seen, Options{})
+		for _, o := range p.Ops {
+			if f, ok := o.(plan.WriteFile); ok && f.Path == list {
+				t.Fatalf("the file is written with %q", f.Content)
+			}
+		}
+		w.apply(seen, p.Ops)
+	}
+	if at := seen.Path(list); at.Type != "" && at.Type != facts.Absent {
+		t.Errorf("the file is there: %+v", at)
+	}
+	w.file(seen, list, nil, 0o644)
+	if p := w.plan(inv, seen, Options{}); !slices.Contains(kinds(p.Ops), "remove "+list) {
+		t.Errorf("an empty file: %q", kinds(p.Ops))
 	}
 }
 
