@@ -413,3 +413,18 @@ func TestOneTransaction(t *testing.T) {
 		t.Error("the plan itself lost its condition")
 	}
 }
+
+// A host on which a script of another run is at work is held, as one whose lease
+// another run has: nothing was tried, and nothing is wrong with it.
+func TestBusyHostIsHeld(t *testing.T) {
+	f := &hosts{fail: map[string]string{"a": "lock", "b": "stage 1"}}
+	r := f.runner()
+	r.Classify = func(err error) Failure { return Failure{Class: "lock", Text: err.Error()} }
+	p := &Plan{Hosts: []HostPlan{change("a", "c1", reload()), change("b", "c1", reload())}}
+	r.Rollouts["c1"] = Rollout{Batch: "100%", Restarts: 1, MaxUnreachable: "100%"}
+	for _, h := range r.Apply(t.Context(), p).Hosts {
+		if want := map[string]Result{"a": Held, "b": Failed}[h.Host]; h.Result != want {
+			t.Errorf("%s: %s, want %s", h.Host, h.Result, want)
+		}
+	}
+}

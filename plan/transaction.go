@@ -78,6 +78,9 @@ func (r *Runner) host(ctx context.Context, h *HostPlan) HostReport {
 		hr.Took = r.Now().Sub(began)
 		r.event(h.Host, "end", "", Changed)
 		return hr
+	case out == Untouched && step == "lock" && r.Classify(workErr).Class == "lock":
+		// Another run's script is at work, or what an earlier run left is.
+		return fail(step, Held, workErr)
 	case out == Untouched:
 		return fail(step, Failed, workErr)
 	case out == Reverted:

@@ -149,7 +149,9 @@ func TestTwoRuns(t *testing.T) {
 			case h.Result == plan.Changed:
 				changed++
 			case h.Result == plan.Held && h.Failure != nil && h.Failure.Class == "lock":
-				if r.code != 5 || !strings.Contains(h.Failure.Text, "@") || !strings.Contains(h.Failure.Hint, "unlock") {
+				// While the other's script waits for a daemon there is no more to say.
+				busy := strings.Contains(h.Failure.Text, "another script holds")
+				if r.code != 5 || !busy && (!strings.Contains(h.Failure.Text, "@") || !strings.Contains(h.Failure.Hint, "unlock")) {
 					bad = append(bad, "the second is not told who holds the lock: "+r.String())
 				}
 			case h.Result == plan.Held, h.Result == plan.Unchanged:
