@@ -444,15 +444,16 @@ func classify(err error) plan.Failure {
 		return plan.Failure{Class: string(re.Class), Text: text, Hint: re.Hint}
 	}
 	f := plan.Failure{Class: "error", Text: err.Error()}
-	if s := (*signingError)(nil); errors.As(err, &s) {
+	var refused *signingError
+	switch {
+	case errors.Is(err, errInterrupted):
+		f.Class = string(remote.ClassInterrupted)
+	case errors.As(err, &refused):
 		f = plan.Failure{Class: "signing", Text: err.Error(), Hint: "mend it at the authority; nothing live was touched on the host"}
 	}
 	var h *hinted
 	if errors.As(err, &h) {
 		f.Hint = h.hint
-	}
-	if errors.Is(err, errInterrupted) {
-		f.Class = string(remote.ClassInterrupted)
 	}
 	return f
 }

@@ -49,7 +49,7 @@ func renewal(t *testing.T, s *site) {
 		install(t, h, g)
 	}
 	operator.Sh(t, a, "virsh -q create /root/g1.xml && sleep 3")
-	operator.Sh(t, c, "cat >/root/quiet.xml <<'E'\n<domain type=\"qemu\"><name>quiet</name><memory unit=\"MiB\">64</memory><vcpu>1</vcpu><os><type machine=\"pc-i440fx-7.2\">hvm</type></os></domain>\nE\nvirsh -q create /root/quiet.xml")
+	guest(t, c, "quiet")
 	// A client that asks before the renewal and once more after it.
 	operator.Sh(t, c, `rm -f /run/go /run/said; nohup sh -c '{ echo hostname; n=0; while [ ! -e /run/go ] && [ $n -lt 1800 ]; do sleep 0.1; n=$((n+1)); done; echo hostname; } |
 timeout 200 virsh -q -c qemu+tls://`+a.FQDN+`/system >/run/said 2>&1; echo ended $? >>/run/said' >/dev/null 2>&1 &`)
@@ -173,7 +173,7 @@ cp -L /etc/pki/CA/cacert.pem /etc/pki/libvirt/clientcert.pem /root/old/; cp -L /
 	// release.
 	operator.Contains(t, s.run(t, 0, "ca", "revoke", "qemu", "--host", thief.Name, "--in-use", "--yes"), "list 2 of generation 1")
 	s.run(t, 0, "apply", "--yes", "--limit", s.Hosts[0].Name+","+s.Hosts[1].Name)
-	operator.Sh(t, thief, "cat >/root/quiet.xml <<'E'\n<domain type=\"qemu\"><name>quiet</name><memory unit=\"MiB\">64</memory><vcpu>1</vcpu><os><type machine=\"pc-i440fx-7.2\">hvm</type></os></domain>\nE\nvirsh -q create /root/quiet.xml")
+	guest(t, thief, "quiet")
 	migrate := func(to *lab.Host) lab.Result {
 		return operator.On(t, thief, "timeout 90 virsh -q migrate --live --p2p --tls quiet qemu+tls://"+to.FQDN+"/system")
 	}
@@ -185,7 +185,7 @@ cp -L /etc/pki/CA/cacert.pem /etc/pki/libvirt/clientcert.pem /root/old/; cp -L /
 	other := s.Hosts[1]
 	s.run(t, 0, "ca", "revoke", "qemu", "--host", other.Name, "--in-use", "--yes")
 	s.run(t, 0, "apply", "--yes", "--limit", thief.Name)
-	operator.Sh(t, other, "cat >/root/other.xml <<'E'\n<domain type=\"qemu\"><name>other</name><memory unit=\"MiB\">64</memory><vcpu>1</vcpu><os><type machine=\"pc-i440fx-7.2\">hvm</type></os></domain>\nE\nvirsh -q create /root/other.xml")
+	guest(t, other, "other")
 	if r := operator.On(t, other, "timeout 90 virsh -q migrate --live --p2p --tls other qemu+tls://"+thief.FQDN+"/system"); r.Code == 0 || r.Code == 124 {
 		t.Errorf("a migration to %s (%s) with revoked credentials: %d", thief.Name, thief.Suite, r.Code)
 	}

@@ -143,14 +143,7 @@ cat sub.crt root.crt >chain.pem`)
 	s.run(t, 0, "apply", "--yes")
 	operator.Contains(t, s.run(t, 0, "plan"), "Nothing to do")
 	s.bundles(t, "Company Issuing 1")
-	for _, h := range s.Hosts {
-		if same := operator.Sh(t, h, "openssl x509 -in /etc/pki/CA/cacert.pem -outform der | sha256sum"); same != sum(t, filepath.Join(root.Dir, "sub.crt")) {
-			t.Errorf("%s has another certificate than the renewed one", h.Name)
-		}
-	}
-	if now := serial(t, s.Hosts[0]); now != served {
-		t.Errorf("a leaf was made anew: %s, then %s", served, now)
-	}
+	s.renewedCA(t, filepath.Join(root.Dir, "sub.crt"), served)
 	end()
 	operator.Contains(t, s.run(t, 0, "verify"), "6 of 6 dials accepted")
 }
@@ -198,6 +191,20 @@ func (s *site) call(t *testing.T, hosts ...*lab.Host) (end func()) {
 				t.Errorf("%s was refused:\n%s", h.Name, refused)
 			}
 		}
+	}
+}
+
+// renewedCA fails unless the renewed certificate of a CA is on every host, and the
+// leaf that was served before still is.
+func (s *site) renewedCA(t *testing.T, file, served string) {
+	t.Helper()
+	for _, h := range s.Hosts {
+		if same := operator.Sh(t, h, "openssl x509 -in /etc/pki/CA/cacert.pem -outform der | sha256sum"); same != sum(t, file) {
+			t.Errorf("%s has another certificate than the renewed one", h.Name)
+		}
+	}
+	if now := serial(t, s.Hosts[0]); now != served {
+		t.Errorf("a leaf was made anew: %s, then %s", served, now)
 	}
 }
 

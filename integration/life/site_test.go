@@ -168,6 +168,12 @@ func (s *site) run(t *testing.T, code int, args ...string) string {
 	return r.Stdout + r.Stderr
 }
 
+// guest starts a small guest that every release can run.
+func guest(t *testing.T, h *lab.Host, name string) {
+	t.Helper()
+	operator.Sh(t, h, fmt.Sprintf("cat >/root/%[1]s.xml <<'E'\n<domain type=\"qemu\"><name>%[1]s</name><memory unit=\"MiB\">64</memory><vcpu>1</vcpu><os><type machine=\"pc-i440fx-7.2\">hvm</type></os></domain>\nE\nvirsh -q create /root/%[1]s.xml", name))
+}
+
 // serial is that of the leaf that libvirtd shows, asked on the host.
 func serial(t *testing.T, h *lab.Host) string {
 	t.Helper()
