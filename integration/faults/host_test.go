@@ -18,6 +18,8 @@ type hostFault struct {
 	down  bool // the daemon's absence is the fault's doing
 	// blocks says that the fault may keep the reverter from finishing, too.
 	blocks bool
+	// spent has the reverter's timer come while the fault is still there.
+	spent bool
 }
 
 const conf = "/etc/libvirt/libvirtd.conf"
@@ -25,6 +27,8 @@ const conf = "/etc/libvirt/libvirtd.conf"
 func dropIn(text string) string {
 	return "mkdir -p /etc/systemd/system/libvirtd.service.d; printf '" + text + "' >/etc/systemd/system/libvirtd.service.d/fault.conf; systemctl daemon-reload\n"
 }
+
+const masked = "systemctl mask --runtime libvirtd.service >/dev/null 2>&1\n"
 
 const noDropIn = `
 rm -rf /etc/systemd/system/libvirtd.service.d; systemctl daemon-reload; systemctl unmask --runtime libvirtd.service >/dev/null 2>&1 || :
@@ -86,7 +90,8 @@ func hostFaults() []hostFault {
 		hostFault{kind: "target is immutable", make: "/var/tmp/observer +i " + conf + "\n", undo: "/var/tmp/observer -i " + conf + "\n", scenarios: []scenario{settings}, before: true, blocks: true},
 		hostFault{kind: "libvirtd fails to start", make: dropIn(`[Service]\nExecStartPre=/bin/false\n`), undo: noDropIn, scenarios: []scenario{settings, onboarding}, before: true, down: true, blocks: true},
 		hostFault{kind: "libvirtd starts and serves nothing", make: dropIn(`[Service]\nType=simple\nExecStart=\nExecStart=/bin/sleep 1000\n`), undo: noDropIn + "systemctl restart libvirtd.service\n", scenarios: []scenario{settings, onboarding}, down: true, blocks: true},
-		hostFault{kind: "libvirtd is masked", make: "systemctl mask --runtime libvirtd.service >/dev/null 2>&1\n", undo: noDropIn, scenarios: []scenario{settings, onboarding}, before: true, down: true, blocks: true},
+		hostFault{kind: "libvirtd is masked", make: masked, undo: noDropIn, scenarios: []scenario{settings, onboarding}, before: true, down: true, blocks: true},
+		hostFault{kind: "libvirtd is masked until the timer has come", make: masked, undo: noDropIn, scenarios: []scenario{onboarding}, down: true, blocks: true, spent: true},
 		hostFault{kind: "libvirtd is killed during its reload", make: aroundAdmin(`rm -f /usr/sbin/virt-admin; systemctl kill -s KILL libvirtd.service; exit 1`), undo: noAdmin, scenarios: []scenario{renewal}, before: true, down: true},
 		hostFault{kind: "the script is killed while new clients wait", make: aroundAdmin(killsItsScript), undo: noAdmin, scenarios: []scenario{renewal}, before: true},
 		hostFault{kind: "virt-admin fails", make: aroundAdmin("exit 1"), undo: noAdmin, scenarios: []scenario{renewal, adoption}, before: true, down: true},
@@ -119,6 +124,9 @@ func (f hostFault) trial(sc scenario, n int, r recovery) trial {
 	tr.after = func(s *site) {
 		// What was not hit must not be undone.
 		if struck, _, _, _ := s.proxy.state(); struck {
+			if f.spent {
+				s.must(timerScript)
+			}
 			s.must(f.undo)
 		}
 	}

@@ -94,6 +94,9 @@ if [ -e /run/virtrust/lock ]; then flock -w 60 /run/virtrust/lock true; fi
 // expire lets the time of a dead run's lease pass.
 const expireScript = `if [ -f /run/virtrust/lease ]; then sed -i 's/^expires .*/expires 0/' /run/virtrust/lease; fi`
 
+// timerScript brings the timers of reverters forward, and says which there were.
+const timerScript = `for t in $(systemctl list-units --plain --no-legend 'virtrust-revert-*.timer' | cut -d' ' -f1); do echo $t; systemctl start --wait ${t%.timer}.service || :; systemctl stop $t || :; done`
+
 func differences(a, b map[string]string, ignore ...string) string {
 	var out []string
 	for _, k := range slices.Sorted(maps.Keys(a)) {
@@ -276,14 +279,12 @@ func (s *site) recover(o *outcome, was map[string]string, stood standing) {
 		return
 	case st.armed == "":
 	case how == byTimer:
-		out := s.must(`for t in $(systemctl list-units --plain --no-legend 'virtrust-revert-*.timer' | cut -d' ' -f1); do echo $t; systemctl start --wait ${t%.timer}.service || :; systemctl stop $t || :; done`)
+		out := s.must(timerScript)
 		if now := s.standing(); out == "" && now.armed != "" {
 			if !now.says("reverting for timer at") {
 				o.violate("reverter", "a run has died after the switch, and no timer runs")
 			}
-			// The timer came while the fault was there. What a person does then
-			// stands in docs/on-the-host.md.
-			s.must("sh /var/lib/virtrust/revert.sh")
+			return // the timer came while the fault was there: the next run has to bring it to its end
 		}
 		s.must(settleScript)
 	default:

@@ -67,9 +67,7 @@ func alone(t testing.TB) *site {
 // not count as work.
 func sweep(t *testing.T, sites []*site, trials []trial, waiting bool) {
 	t.Helper()
-	if kind := os.Getenv("VIRTRUST_FAULTS_KIND"); kind != "" {
-		trials = slices.DeleteFunc(trials, func(tr trial) bool { return !strings.Contains(tr.fault.kind, kind) })
-	}
+	trials = slices.DeleteFunc(slices.Clone(trials), func(tr trial) bool { return !selected(tr.fault.kind) })
 	work := make(chan trial)
 	var wg sync.WaitGroup
 	for _, s := range sites {
@@ -104,6 +102,9 @@ func sweep(t *testing.T, sites []*site, trials []trial, waiting bool) {
 	close(work)
 	wg.Wait()
 }
+
+// selected says whether faults of this kind are wanted.
+func selected(kind string) bool { return strings.Contains(kind, os.Getenv("VIRTRUST_FAULTS_KIND")) }
 
 // deadline is when the test binary is ended.
 func deadline(t testing.TB) (time.Time, bool) {
@@ -210,7 +211,9 @@ func complete(t *testing.T, trials []trial) {
 	defer table.Unlock()
 	kinds := map[string]bool{}
 	for _, tr := range trials {
-		kinds[tr.fault.kind] = true
+		if selected(tr.fault.kind) {
+			kinds[tr.fault.kind] = true
+		}
 	}
 	delete(kinds, cutBytesUp)
 	delete(kinds, cutBytesDn)
