@@ -21,7 +21,7 @@ func TestNoSyncIsCaught(t *testing.T) {
 	needStrace(t)
 	s := alone(t)
 	bad := mutant(t, "lease.sh", `durable() { sync "$@" 2>/dev/null || sync; }`, `durable() { :; }`)
-	look := func(sc scenario) ([]string, int) {
+	look := func(sc scenario) ([]string, int, string) {
 		sc.prepare(s)
 		var r result
 		// Each call of each process is stopped twice: that takes its time.
@@ -30,21 +30,22 @@ func TestNoSyncIsCaught(t *testing.T) {
 			t.Fatalf("apply under strace: %s\n%s", r, r.stderr)
 		}
 		s.round++
-		return undurable(calls)
+		problems, renames := undurable(calls)
+		return problems, renames, r.said()
 	}
 	list := scenarios
 	if !full {
 		list = []scenario{renewal}
 	}
 	for _, sc := range list {
-		problems, renames := look(sc)
+		problems, renames, said := look(sc)
 		if renames == 0 {
 			t.Fatalf("%s: strace saw no rename", sc.name)
 		}
-		note(t, s, sc, "loss of power after the switch (what is synced, by strace)", 0, problems...)
+		note(t, s, sc, "loss of power after the switch (what is synced, by strace)", 0, said, problems...)
 	}
 	s.virtrust = bad
-	problems, _ := look(renewal)
+	problems, _, _ := look(renewal)
 	if !slices.ContainsFunc(problems, func(p string) bool { return strings.Contains(p, "key.pem was not synced") }) {
 		t.Fatalf("the planted bug is not found: %v", problems)
 	}

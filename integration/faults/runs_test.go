@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,9 +16,9 @@ import (
 )
 
 // note puts an event that is no sweep into the table.
-func note(t testing.TB, s *site, sc scenario, kind string, n int, findings ...string) {
+func note(t testing.TB, s *site, sc scenario, kind string, n int, said string, findings ...string) {
 	t.Helper()
-	o := &outcome{trial: trial{scenario: sc, fault: fault{kind: kind, n: n}}, site: s.host.Name, struck: true}
+	o := &outcome{trial: trial{scenario: sc, fault: fault{kind: kind, n: n}}, site: s.host.Name, struck: true, said: said}
 	for _, f := range findings {
 		o.violate("O4", "%s", f)
 	}
@@ -63,14 +64,14 @@ func TestReboot(t *testing.T) {
 			c := s.start(programLimit, applyArgs("2m")...)
 			var there sync.WaitGroup
 			there.Go(func() { s.onceArmed(stood, func() { _ = c.cmd.Process.Kill() }) })
-			c.wait()
+			said := c.wait().said()
 			there.Wait()
 			s.must(settleScript)
 			st := s.standing()
 			if st.armed == "" || st.run == stood.run {
 				s.must(expireScript)
 				if bad := s.settledState(); len(bad) > 0 {
-					note(t, s, sc, kind+" (not switched)", n, bad...)
+					note(t, s, sc, kind+" (not switched)", n, said, bad...)
 				}
 				continue
 			}
@@ -111,7 +112,7 @@ func TestReboot(t *testing.T) {
 				bad = append(bad, fmt.Sprintf("the boot's order is not known: %q", order))
 			}
 			bad = append(bad, s.settledState()...)
-			note(t, s, sc, kind, n, bad...)
+			note(t, s, sc, kind, n, said, bad...)
 		}
 		if done < rounds {
 			t.Errorf("%s: no run was caught between switch and confirmation", sc.name)
@@ -167,7 +168,9 @@ func TestTwoRuns(t *testing.T) {
 		}
 		bad = append(bad, s.settledState()...)
 		s.round++
-		note(t, s, sc, kind, i, bad...)
+		both := []string{results[0].said(), results[1].said()}
+		slices.Sort(both)
+		note(t, s, sc, kind, i, strings.Join(both, " and "), bad...)
 	}
 }
 
@@ -253,7 +256,7 @@ mkdir -p /var/lib/virtrust/run-other`)
 			}
 			bad = append(bad, s.settledState()...)
 			s.round++
-			note(t, s, renewal, freeze+", other run "+other, n, bad...)
+			note(t, s, renewal, freeze+", other run "+other, n, r.said(), bad...)
 		}
 	}
 }
@@ -304,6 +307,6 @@ func TestStale(t *testing.T) {
 		}
 		bad = append(bad, s.settledState()...)
 		os.Remove(file)
-		note(t, s, c.scenario, "changed between plan and apply: "+c.name, i, bad...)
+		note(t, s, c.scenario, "changed between plan and apply: "+c.name, i, r.said(), bad...)
 	}
 }

@@ -245,6 +245,24 @@ func (r result) String() string {
 	return fmt.Sprintf("exit %d after %.1f s, %s", r.code, r.took.Seconds(), what)
 }
 
+// said is the result in one word.
+func (r result) said() string {
+	h := r.host()
+	switch {
+	case h != nil:
+		return string(h.Result)
+	case r.code < 0:
+		return "died"
+	case r.code == 4:
+		return "refused"
+	case r.code == 5:
+		return "locked"
+	case r.code == 130:
+		return "interrupted"
+	}
+	return fmt.Sprintf("exit %d", r.code)
+}
+
 // child is a run of virtrust that goes on.
 type child struct {
 	cmd      *exec.Cmd

@@ -41,11 +41,7 @@ func record(t testing.TB, o *outcome) {
 	if o.struck {
 		r.runs++
 		r.changes[o.scenario.name]++
-		said := "died"
-		if h := o.result.host(); h != nil {
-			said = string(h.Result)
-		}
-		r.results[said]++
+		r.results[o.said]++
 	} else {
 		r.missed++
 	}
