@@ -190,7 +190,8 @@ func TestTransport(t *testing.T) {
 	t.Logf("undisturbed: %+v", sizes)
 	var trials []trial
 	if full {
-		trials = slices.Concat(trialsOf(list, sizes, kills, stride(t, 1), r, 0), trialsOf(list, sizes, drops, len(drops)*stride(t, 1), r, 0), trialsOf(list, sizes, signals, 6*stride(t, 1), r, 0), trialsOf(list, sizes, cuts, 1, r, 5))
+		every := stride(t, 1)
+		trials = slices.Concat(trialsOf(list, sizes, slices.Concat(kills, drops), every, r, 0), trialsOf(list, sizes, signals, 6*every, r, 0), trialsOf(list, sizes, cuts, 1, r, 5))
 	} else {
 		trials = append(trialsOf(list, sizes, slices.Concat(drops, kills), 9, r, 0), trialsOf(list, sizes, cuts, 1, r, 2)...)
 		for i := range trials {
