@@ -214,7 +214,7 @@ func TestFrozen(t *testing.T) {
 			// run that begins now.
 			leased := strings.Contains(s.must("cat /run/virtrust/lease"), "run ")
 			// Time passes: the reverter acts, the lease ends.
-			s.must(`for t in $(systemctl list-units --plain --no-legend 'virtrust-revert-*.timer' | cut -d' ' -f1); do systemctl start --wait ${t%.timer}.service || :; systemctl stop $t || :; done`)
+			s.must(timerScript)
 			s.must(expireScript)
 			committed := s.standing()
 			already := committed.run != stood.run && committed.says("committed at")
