@@ -10,13 +10,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/virtrust/virtrust/internal/needed"
 )
 
 // Files that only a tag brings in are compiled here: make test runs none of them,
 // and nobody would see that they do not build any more.
 func TestTaggedFilesBuild(t *testing.T) {
 	if testing.Short() {
-		t.Skip("compiles tests of other packages")
+		needed.Missing(t, "not with -short: compiles tests of other packages")
 	}
 	tags, dirs := map[string]bool{}, map[string]bool{}
 	err := filepath.WalkDir("../..", func(p string, d fs.DirEntry, err error) error {

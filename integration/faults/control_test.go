@@ -21,7 +21,7 @@ func TestNoSyncIsCaught(t *testing.T) {
 	needStrace(t)
 	s := alone(t)
 	bad := mutant(t, "lease.sh", `durable() { sync "$@" 2>/dev/null || sync; }`, `durable() { :; }`)
-	look := func(sc scenario) ([]string, int, string) {
+	look := func(sc scenario) ([]string, int, result) {
 		sc.prepare(s)
 		var r result
 		// Each call of each process is stopped twice: that takes its time.
@@ -31,18 +31,18 @@ func TestNoSyncIsCaught(t *testing.T) {
 		}
 		s.round++
 		problems, renames := undurable(calls)
-		return problems, renames, r.said()
+		return problems, renames, r
 	}
 	list := scenarios
 	if !full {
 		list = []scenario{renewal}
 	}
 	for _, sc := range list {
-		problems, renames, said := look(sc)
+		problems, renames, r := look(sc)
 		if renames == 0 {
 			t.Fatalf("%s: strace saw no rename", sc.name)
 		}
-		note(t, s, sc, "loss of power after the switch (what is synced, by strace)", 0, said, problems...)
+		note(t, s, sc, "loss of power after the switch (what is synced, by strace)", 0, []result{r}, problems...)
 	}
 	s.virtrust = bad
 	problems, _, _ := look(renewal)

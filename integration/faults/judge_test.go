@@ -48,7 +48,7 @@ type outcome struct {
 	site     string
 	struck   bool
 	result   result
-	said     string // by the run, or by each of several, for the table
+	beside   []result // of other runs at the same time
 	findings []finding
 	seen     watched
 	records  string // journal after the fault
@@ -176,7 +176,6 @@ func (s *site) try(tr trial) *outcome {
 	c := s.start(programLimit, args...)
 	started <- c
 	o.result = c.wait()
-	o.said = o.result.said()
 	there.Wait()
 	if tr.struck != nil {
 		o.struck = tr.struck(s)

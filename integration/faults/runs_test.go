@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,9 +15,9 @@ import (
 )
 
 // note puts an event that is no sweep into the table.
-func note(t testing.TB, s *site, sc scenario, kind string, n int, said string, findings ...string) {
+func note(t testing.TB, s *site, sc scenario, kind string, n int, results []result, findings ...string) {
 	t.Helper()
-	o := &outcome{trial: trial{scenario: sc, fault: fault{kind: kind, n: n}}, site: s.host.Name, struck: true, said: said}
+	o := &outcome{trial: trial{scenario: sc, fault: fault{kind: kind, n: n}}, site: s.host.Name, struck: true, result: results[0], beside: results[1:]}
 	for _, f := range findings {
 		o.violate("O4", "%s", f)
 	}
@@ -64,14 +63,14 @@ func TestReboot(t *testing.T) {
 			c := s.start(programLimit, applyArgs("2m")...)
 			var there sync.WaitGroup
 			there.Go(func() { s.onceArmed(stood, func() { _ = c.cmd.Process.Kill() }) })
-			said := c.wait().said()
+			killed := c.wait()
 			there.Wait()
 			s.must(settleScript)
 			st := s.standing()
 			if st.armed == "" || st.run == stood.run {
 				s.must(expireScript)
 				if bad := s.settledState(); len(bad) > 0 {
-					note(t, s, sc, kind+" (not switched)", n, said, bad...)
+					note(t, s, sc, kind+" (not switched)", n, []result{killed}, bad...)
 				}
 				continue
 			}
@@ -112,7 +111,7 @@ func TestReboot(t *testing.T) {
 				bad = append(bad, fmt.Sprintf("the boot's order is not known: %q", order))
 			}
 			bad = append(bad, s.settledState()...)
-			note(t, s, sc, kind, n, said, bad...)
+			note(t, s, sc, kind, n, []result{killed}, bad...)
 		}
 		if done < rounds {
 			t.Errorf("%s: no run was caught between switch and confirmation", sc.name)
@@ -168,9 +167,7 @@ func TestTwoRuns(t *testing.T) {
 		}
 		bad = append(bad, s.settledState()...)
 		s.round++
-		both := []string{results[0].said(), results[1].said()}
-		slices.Sort(both)
-		note(t, s, sc, kind, i, strings.Join(both, " and "), bad...)
+		note(t, s, sc, kind, i, results[:], bad...)
 	}
 }
 
@@ -256,7 +253,7 @@ mkdir -p /var/lib/virtrust/run-other`)
 			}
 			bad = append(bad, s.settledState()...)
 			s.round++
-			note(t, s, renewal, freeze+", other run "+other, n, r.said(), bad...)
+			note(t, s, renewal, freeze+", other run "+other, n, []result{r}, bad...)
 		}
 	}
 }
@@ -307,6 +304,6 @@ func TestStale(t *testing.T) {
 		}
 		bad = append(bad, s.settledState()...)
 		os.Remove(file)
-		note(t, s, c.scenario, "changed between plan and apply: "+c.name, i, r.said(), bad...)
+		note(t, s, c.scenario, "changed between plan and apply: "+c.name, i, []result{r}, bad...)
 	}
 }

@@ -253,10 +253,6 @@ func (r result) said() string {
 		return string(h.Result)
 	case r.code < 0:
 		return "died"
-	case r.code == 4:
-		return "refused"
-	case r.code == 5:
-		return "locked"
 	case r.code == 130:
 		return "interrupted"
 	}

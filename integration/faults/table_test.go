@@ -41,7 +41,7 @@ func record(t testing.TB, o *outcome) {
 	if o.struck {
 		r.runs++
 		r.changes[o.scenario.name]++
-		r.results[o.said]++
+		r.results[o.said()]++
 	} else {
 		r.missed++
 	}
@@ -50,6 +50,16 @@ func record(t testing.TB, o *outcome) {
 		t.Errorf("%s: %s, %s, n=%d, struck %v, recovery by %s: %s: %s\n  %s\n  %s\n  journal: %s\n  and in the end: %s", o.site, o.scenario.name, o.fault.kind, o.fault.n, o.struck, o.recovery, f.class, f.text,
 			o.result, strings.TrimSpace(o.result.stderr), strings.ReplaceAll(o.records, "\n", "\n    "), strings.ReplaceAll(o.detail, "\n", "\n    "))
 	}
+}
+
+// said is what the run said, or each of several.
+func (o *outcome) said() string {
+	words := []string{o.result.said()}
+	for _, r := range o.beside {
+		words = append(words, r.said())
+	}
+	slices.Sort(words)
+	return strings.Join(words, " and ")
 }
 
 func counts(m map[string]int) string {

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/virtrust/virtrust/internal/needed"
 	"github.com/virtrust/virtrust/internal/remote"
 	"github.com/virtrust/virtrust/internal/remote/remotetest"
 	"github.com/virtrust/virtrust/plan"
@@ -84,7 +85,7 @@ func build(t *testing.T) string {
 
 func TestOneOfThreeIsHostile(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds the program")
+		needed.Missing(t, "not with -short: builds the program")
 	}
 	virtrust := build(t)
 	base := filepath.Join(t.TempDir(), "base")

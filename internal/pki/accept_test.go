@@ -81,7 +81,7 @@ func TestJudgePeer(t *testing.T) {
 // TestAgainstQEMU asks the QEMU of this machine what it makes of every case.
 func TestAgainstQEMU(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts QEMU once for each case")
+		needed.Missing(t, "not with -short: starts QEMU once for each case")
 	}
 	qemu := needed.Program(t, "qemu-system-x86_64", "qemu-system-x86")
 	version, err := exec.Command(qemu, "--version").Output()

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/virtrust/virtrust/internal/needed"
 	"github.com/virtrust/virtrust/internal/remote"
 	"github.com/virtrust/virtrust/internal/remote/remotetest"
 	"github.com/virtrust/virtrust/internal/remote/sshconfig"
@@ -22,7 +23,7 @@ import (
 // Three real sshd in a row, and the contract of a host at the end.
 func TestContractThroughJumpHosts(t *testing.T) {
 	if testing.Short() {
-		t.Skip("three sshd and a whole contract")
+		needed.Missing(t, "not with -short: three sshd and a whole contract")
 	}
 	first, second, host := remotetest.StartOpenSSH(t, ""), remotetest.StartOpenSSH(t, ""), remotetest.StartOpenSSH(t, "")
 	e := host.Endpoint
