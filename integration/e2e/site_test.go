@@ -133,7 +133,8 @@ func (s *site) served(t *testing.T, h *lab.Host) *x509.Certificate {
 // daemon is libvirtd's process and the id of its start.
 func daemon(t *testing.T, h *lab.Host) string {
 	t.Helper()
-	d := operator.Sh(t, h, "systemctl show -p MainPID -p InvocationID --value libvirtd.service")
+	// Asked one by one: systemd gives properties in an order of its own.
+	d := operator.Sh(t, h, "for p in MainPID InvocationID; do systemctl show -p $p --value libvirtd.service; done")
 	if strings.HasPrefix(d, "0") {
 		t.Fatalf("%s: libvirtd does not run", h.Name)
 	}
